@@ -1,0 +1,375 @@
+//! A decision: what the policies are asked, what they answer, what is recorded of it.
+//!
+//! The inputs are plain facts. The same inputs and the same policy set give the same verdict, today and in a replay.
+
+use crate::capacity::Resources;
+use crate::caller::Caller;
+use crate::id::{DecisionId, HostName, PolicyHash, WorkspaceId};
+use crate::image::Image;
+use crate::site::{Reservation, Usage};
+use crate::spec::{Grant, Nic};
+use crate::workspace::Workspace;
+use crate::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a caller wants to do. Every method of the bus that passes the gate is one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    /// Create a workspace.
+    Launch,
+    /// See a workspace: lists, properties, signals.
+    View,
+    /// Start a stopped workspace.
+    Start,
+    /// Stop.
+    Stop,
+    /// Reboot.
+    Reboot,
+    /// Pause.
+    Pause,
+    /// Resume from pause.
+    Resume,
+    /// Serialize into a bundle.
+    Serialize,
+    /// Resume from a bundle, here or on another host.
+    Restore,
+    /// Extend or shorten the lease.
+    Renew,
+    /// Save the root disk as a new image.
+    SaveImage,
+    /// End it.
+    Destroy,
+    /// Open the console, or read its kept lines.
+    Console,
+    /// Change name, labels or access list.
+    Change,
+    /// Import an image into the catalogue.
+    ImageImport,
+    /// Change, verify or remove an image.
+    ImageManage,
+    /// Add, change, probe or remove a host.
+    HostManage,
+    /// Reload policies.
+    PolicyManage,
+    /// Back the database up, run the self-check.
+    SiteManage,
+}
+
+impl Verb {
+    /// Every verb; the next one goes at the end.
+    pub const ALL: [Self; 19] = [
+        Self::Launch,
+        Self::View,
+        Self::Start,
+        Self::Stop,
+        Self::Reboot,
+        Self::Pause,
+        Self::Resume,
+        Self::Serialize,
+        Self::Restore,
+        Self::Renew,
+        Self::SaveImage,
+        Self::Destroy,
+        Self::Console,
+        Self::Change,
+        Self::ImageImport,
+        Self::ImageManage,
+        Self::HostManage,
+        Self::PolicyManage,
+        Self::SiteManage,
+    ];
+
+    /// The word that policies and the decision log use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Launch => "launch",
+            Self::View => "view",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Reboot => "reboot",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Serialize => "serialize",
+            Self::Restore => "restore",
+            Self::Renew => "renew",
+            Self::SaveImage => "save-image",
+            Self::Destroy => "destroy",
+            Self::Console => "console",
+            Self::Change => "change",
+            Self::ImageImport => "image-import",
+            Self::ImageManage => "image-manage",
+            Self::HostManage => "host-manage",
+            Self::PolicyManage => "policy-manage",
+            Self::SiteManage => "site-manage",
+        }
+    }
+
+    /// The verb with this word.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.name() == name)
+    }
+
+    /// Whether the verb asks for running time or room, so that quota judges it.
+    #[must_use]
+    pub fn takes_quota(self) -> bool {
+        matches!(self, Self::Launch | Self::Start | Self::Restore | Self::Renew)
+    }
+
+    /// Whether the verb asks for a host, so that placement judges it.
+    #[must_use]
+    pub fn takes_host(self) -> bool {
+        matches!(self, Self::Launch | Self::Restore)
+    }
+
+    /// Whether administrators keep this verb when every script refuses or is broken: to look, stop, destroy, and mend
+    /// policies and hosts.
+    #[must_use]
+    pub fn native_for_admins(self) -> bool {
+        matches!(
+            self,
+            Self::View | Self::Stop | Self::Destroy | Self::PolicyManage | Self::HostManage | Self::SiteManage
+        )
+    }
+
+    /// Whether the verb is always for administrators alone, whatever the policies say.
+    #[must_use]
+    pub fn admins_only(self) -> bool {
+        matches!(self, Self::HostManage | Self::PolicyManage | Self::SiteManage)
+    }
+}
+
+/// A request as policies see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is wanted.
+    pub verb: Verb,
+    /// Name of the workspace or object.
+    pub name: String,
+    /// The images, root disk first.
+    pub images: Vec<Arc<Image>>,
+    /// What it takes.
+    pub resources: Resources,
+    /// Lease asked for, in seconds; 0: none named.
+    pub duration_seconds: u64,
+    /// What happens at its end: `stop`, `serialize` or `destroy`.
+    pub end_action: String,
+    /// NICs.
+    pub nics: Vec<Nic>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// What the guest is.
+    pub operating_system: String,
+    /// Group that is charged.
+    pub group: String,
+    /// State asked for.
+    pub target: String,
+    /// Host that the caller insists on.
+    pub host: Option<HostName>,
+    /// Backend that the request is bound to (a bundle is), if any.
+    pub backend: Option<String>,
+    /// Capabilities that the request needs of a host, for instance `disk-limits`.
+    pub needs: Vec<String>,
+    /// Access list of the workspace.
+    pub access: Vec<Grant>,
+}
+
+/// What access.lua is asked.
+#[derive(Clone, Debug)]
+pub struct AccessInput {
+    /// The request.
+    pub request: Request,
+    /// Who asks.
+    pub caller: Caller,
+    /// The workspace it is about, if it exists already.
+    pub workspace: Option<Arc<Workspace>>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What quota.lua sees of usage. The request itself is not in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsageSet {
+    /// Of the owner.
+    pub owner: Usage,
+    /// Of the charged group.
+    pub group: Usage,
+    /// Of everybody.
+    pub site: Usage,
+}
+
+/// What quota.lua is asked.
+#[derive(Clone, Debug)]
+pub struct QuotaInput {
+    /// The request.
+    pub request: Request,
+    /// Who asks.
+    pub caller: Caller,
+    /// The workspace it is about, if it exists already; its own reservation is not counted in `usage`.
+    pub workspace: Option<Arc<Workspace>>,
+    /// What is used and reserved now.
+    pub usage: UsageSet,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What placement.lua is asked, before hosts are looked at.
+#[derive(Clone, Debug)]
+pub struct PlacementInput {
+    /// The request.
+    pub request: Request,
+    /// Who asks.
+    pub caller: Caller,
+    /// The workspace it is about, if it exists already.
+    pub workspace: Option<Arc<Workspace>>,
+    /// Present placements, for affinity: every live reservation.
+    pub placements: Vec<Arc<Reservation>>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Which rule spoke.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// `access.lua`, `quota.lua`, `placement.lua`, or `native` for a rule of the core.
+    pub file: String,
+    /// Line of the script, from 1; 0 when there is none.
+    pub line: u32,
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.line == 0 { f.write_str(&self.file) } else { write!(f, "{}:{}", self.file, self.line) }
+    }
+}
+
+/// What a policy may lower in a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restriction {
+    /// Lease at most, in seconds. Also sets one where none was asked for.
+    pub duration_seconds: Option<u64>,
+    /// Memory at most, in MiB.
+    pub memory_mib: Option<u64>,
+    /// vCPUs at most.
+    pub vcpus: Option<u64>,
+}
+
+impl Restriction {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The three answers, and the failure that counts as a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VerdictKind {
+    /// Go on.
+    Permit,
+    /// No.
+    Deny,
+    /// Go on with less.
+    Restrict,
+    /// The script failed, overran a limit, or answered nonsense: no.
+    Error,
+}
+
+impl VerdictKind {
+    /// The word on the bus.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Permit => "permit",
+            Self::Deny => "deny",
+            Self::Restrict => "restrict",
+            Self::Error => "error",
+        }
+    }
+
+    /// The kind with this word.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Permit, Self::Deny, Self::Restrict, Self::Error].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// What one policy answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// `access`, `quota` or `placement`.
+    pub policy: String,
+    /// The answer.
+    pub kind: VerdictKind,
+    /// A stable code, for instance `owner` or `memory-per-user`.
+    pub code: String,
+    /// A sentence with the numbers compared.
+    pub text: String,
+    /// The rule that spoke.
+    pub rule: Rule,
+    /// What it lowers; empty unless `kind` is Restrict.
+    pub restriction: Restriction,
+    /// Microseconds that the script took.
+    pub micros: u64,
+}
+
+/// What became of a host in a placement.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HostOutcome {
+    /// Not eligible: who says so and why.
+    Filtered {
+        /// `native` or the rule of the script.
+        rule: Rule,
+        /// A stable code, for instance `memory`, `disabled`, `site`.
+        code: String,
+        /// A sentence with the numbers.
+        text: String,
+    },
+    /// Eligible, with its score: the highest wins, ties go to the first name.
+    Scored(f64),
+    /// Eligible and not looked at by the script: the native ranking put it below the bound.
+    NotConsidered,
+}
+
+/// A host and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostJudgement {
+    /// The host.
+    pub host: HostName,
+    /// What became of it.
+    pub outcome: HostOutcome,
+}
+
+/// A decision as it is recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Its id.
+    pub id: DecisionId,
+    /// When.
+    pub at: Timestamp,
+    /// Sequence number of the ledger that it saw: hosts and reservations are versioned by it.
+    pub ledger: u64,
+    /// The request.
+    pub request: Request,
+    /// Who asked.
+    pub caller: Caller,
+    /// The workspace it was about or that it made.
+    pub workspace: Option<WorkspaceId>,
+    /// The policy set's hash.
+    pub policy: PolicyHash,
+    /// The policy set's generation.
+    pub generation: u64,
+    /// The answers, in order, up to the first refusal.
+    pub verdicts: Vec<Verdict>,
+    /// Whether it was permitted in the end.
+    pub permitted: bool,
+    /// Whether an administrator's native way was used against the scripts.
+    pub native: bool,
+    /// The host that was chosen.
+    pub host: Option<HostName>,
+    /// The judged hosts: all of them in an explanation, the best few in a record.
+    pub hosts: Vec<HostJudgement>,
+}
+

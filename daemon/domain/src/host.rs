@@ -1,0 +1,111 @@
+//! A host: a machine with a hypervisor that a backend plugin administers.
+
+use crate::capacity::Resources;
+use crate::id::HostName;
+use crate::Timestamp;
+use std::collections::BTreeMap;
+
+/// How guests run on the host, as seen by booting one, not as claimed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accelerator {
+    /// The plugin's word for it, for instance `kvm` or `emulation`. Empty: not probed yet.
+    pub name: String,
+    /// What was seen that made the plugin choose it.
+    pub reason: String,
+}
+
+/// What a host has, as its backend reported it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The hypervisor and its version, for display.
+    pub hypervisor: String,
+    /// How guests run.
+    pub accelerator: Accelerator,
+    /// Everything the machine has.
+    pub total: Resources,
+    /// What the backend can do or enforce here: capability name to empty text, or to the reason why it cannot.
+    pub capabilities: BTreeMap<String, String>,
+    /// CPU architecture, for instance `x86_64`.
+    pub arch: String,
+}
+
+/// Guests on the host that are not ours: they count as used and are never touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForeignUse {
+    /// How many.
+    pub guests: u64,
+    /// What they use.
+    pub resources: Resources,
+}
+
+/// Whether the host answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// Not tried yet.
+    #[default]
+    Unprobed,
+    /// It answers.
+    Up,
+    /// It does not; the reason. Its workspaces are unknown, not off.
+    Down(String),
+}
+
+/// A host as configured and as seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its name.
+    pub name: HostName,
+    /// The backend plugin that administers it.
+    pub backend: String,
+    /// Settings for the plugin, a JSON object as text; the plugin's schema says what may stand here.
+    pub settings: String,
+    /// The site's labels, for instance `rack = r2`.
+    pub labels: BTreeMap<String, String>,
+    /// How many vCPUs are given out per real CPU, in percent: 100 is no overcommit.
+    pub cpu_overcommit_percent: u64,
+    /// How much memory is given out per real memory, in percent: 100 is no overcommit.
+    pub memory_overcommit_percent: u64,
+    /// What the host keeps for itself.
+    pub reserve: Resources,
+    /// Whether new workspaces may be placed here.
+    pub enabled: bool,
+    /// What the backend reported last.
+    pub facts: HostFacts,
+    /// Guests that are not ours.
+    pub foreign: ForeignUse,
+    /// Whether it answers.
+    pub connection: Connection,
+    /// Counts up with each change: the host's version in the ledger.
+    pub version: u64,
+    /// When the facts were last reported.
+    pub seen_at: Timestamp,
+}
+
+impl Host {
+    /// What may be given out to workspaces when none is placed: facts x overcommit - reserve - foreign guests.
+    #[must_use]
+    pub fn capacity(&self) -> Resources {
+        let scaled = Resources {
+            vcpus: self.facts.total.vcpus.saturating_mul(self.cpu_overcommit_percent) / 100,
+            memory_mib: self.facts.total.memory_mib.saturating_mul(self.memory_overcommit_percent) / 100,
+            disk_gib: self.facts.total.disk_gib,
+        };
+        scaled.minus(self.reserve).minus(self.foreign.resources)
+    }
+
+    /// What may ever be given out: the same without foreign guests. A request above this is too large for the host.
+    #[must_use]
+    pub fn ceiling(&self) -> Resources {
+        self.capacity().plus(self.foreign.resources)
+    }
+
+    /// Why the backend cannot do or enforce `capability` here; `None` if it can.
+    #[must_use]
+    pub fn cannot(&self, capability: &str) -> Option<String> {
+        match self.facts.capabilities.get(capability) {
+            Some(reason) if reason.is_empty() => None,
+            Some(reason) => Some(reason.clone()),
+            None => Some(format!("backend `{}` does not offer `{capability}`", self.backend)),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The site: the in-memory projection of the ledger. Fed by [`Change`]s and nothing else, so that it can be rebuilt at any
+//! time; usage, free capacity and counts are derived from reservations. The sums kept per owner, group and host are an index
+//! that [`Site::recomputed`] must always equal (`vws doctor` compares them).
+
+use crate::bundle::Bundle;
+use crate::capacity::Resources;
+use crate::decision::Decision;
+use crate::event::Event;
+use crate::host::Host;
+use crate::id::{BundleId, HostName, ImageId, JobId, WorkspaceId};
+use crate::image::Image;
+use crate::job::Job;
+use crate::place::Candidate;
+use crate::workspace::Workspace;
+use crate::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a live workspace holds. One per workspace, from admission until its machine was seen to be gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// The workspace's name, for affinity rules.
+    pub name: String,
+    /// uid of its owner.
+    pub owner: u32,
+    /// Group that is charged.
+    pub group: String,
+    /// Where; `None` while it is serialized.
+    pub host: Option<HostName>,
+    /// What it holds.
+    pub resources: Resources,
+    /// Whether it runs (or may run, when unknown).
+    pub running: bool,
+    /// Labels of the workspace.
+    pub labels: BTreeMap<String, String>,
+    /// When its lease began.
+    pub lease_from: Timestamp,
+    /// When its lease ends.
+    pub lease_until: Option<Timestamp>,
+}
+
+/// Sums over reservations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Live workspaces, serialized ones included.
+    pub workspaces: u64,
+    /// Those that run.
+    pub running: u64,
+    /// What they hold on hosts.
+    pub resources: Resources,
+    /// Minutes of running time that their leases still reserve, from lease begin to lease end, rounded up per workspace.
+    pub reserved_minutes: u64,
+}
+
+impl Usage {
+    fn add(&mut self, reservation: &Reservation) {
+        self.workspaces += 1;
+        self.running += u64::from(reservation.running);
+        if reservation.host.is_some() {
+            self.resources = self.resources.plus(reservation.resources);
+        }
+        self.reserved_minutes += reservation.minutes();
+    }
+
+    fn remove(&mut self, reservation: &Reservation) {
+        self.workspaces -= 1;
+        self.running -= u64::from(reservation.running);
+        if reservation.host.is_some() {
+            self.resources = self.resources.minus(reservation.resources);
+        }
+        self.reserved_minutes -= reservation.minutes();
+    }
+
+    /// These sums without one reservation that is part of them.
+    #[must_use]
+    pub fn without(mut self, reservation: &Reservation) -> Self {
+        self.remove(reservation);
+        self
+    }
+}
+
+impl Reservation {
+    /// Minutes that its lease reserves; 0 without an end.
+    #[must_use]
+    pub fn minutes(&self) -> u64 {
+        self.lease_until.map_or(0, |until| until.seconds_since(self.lease_from).div_ceil(60))
+    }
+}
+
+/// One thing that a transaction writes. Each carries the whole new value, so that applying is replacing.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A workspace is new or has changed. One that is `gone` leaves the projection; the store keeps its record.
+    PutWorkspace(Arc<Workspace>),
+    /// A reservation is new or has changed.
+    PutReservation(Arc<Reservation>),
+    /// The machine was seen to be gone.
+    ReleaseReservation(WorkspaceId),
+    /// A host is new or has changed.
+    PutHost(Arc<Host>),
+    /// A host was removed.
+    RemoveHost(HostName),
+    /// An image is new or has changed.
+    PutImage(Arc<Image>),
+    /// An image was removed.
+    RemoveImage(ImageId),
+    /// A bundle is new or has changed. A consumed one leaves the projection.
+    PutBundle(Arc<Bundle>),
+    /// A bundle was removed.
+    RemoveBundle(BundleId),
+    /// A job is new or has changed. An ended one stays in the projection until [`Change::ForgetJob`].
+    PutJob(Arc<Job>),
+    /// An ended job is no longer shown on the bus; the store keeps its record for its retention time.
+    ForgetJob(JobId),
+    /// A decision was made.
+    PutDecision(Arc<Decision>),
+    /// A client's request id and the answer that it got.
+    PutRequest(Arc<AnsweredRequest>),
+    /// Something to tell.
+    Event(Arc<Event>),
+}
+
+/// A request id that was used: the same id with the same request gets the same answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnsweredRequest {
+    /// uid of the caller.
+    pub uid: u32,
+    /// The id that the client chose.
+    pub request_id: String,
+    /// sha256 of the request, as 64 digits.
+    pub digest: String,
+    /// The workspace of the answer.
+    pub workspace: Option<WorkspaceId>,
+    /// The job of the answer.
+    pub job: Option<JobId>,
+    /// The image of the answer.
+    pub image: Option<ImageId>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The projection.
+#[derive(Clone, Debug, Default)]
+pub struct Site {
+    /// Sequence number of the last transaction applied.
+    pub sequence: u64,
+    /// Sequence number of the last event.
+    pub event_sequence: u64,
+    hosts: BTreeMap<HostName, Arc<Host>>,
+    workspaces: BTreeMap<WorkspaceId, Arc<Workspace>>,
+    reservations: BTreeMap<WorkspaceId, Arc<Reservation>>,
+    images: BTreeMap<ImageId, Arc<Image>>,
+    bundles: BTreeMap<BundleId, Arc<Bundle>>,
+    jobs: BTreeMap<JobId, Arc<Job>>,
+    requests: BTreeMap<(u32, String), Arc<AnsweredRequest>>,
+    by_owner: BTreeMap<u32, Usage>,
+    by_group: BTreeMap<String, Usage>,
+    by_host: BTreeMap<HostName, Usage>,
+    all: Usage,
+}
+
+impl Site {
+    /// Applies one change. `PutDecision` and `Event` change nothing here but the event number.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::PutWorkspace(workspace) => {
+                if workspace.state == crate::State::Gone {
+                    self.workspaces.remove(&workspace.id);
+                } else {
+                    self.workspaces.insert(workspace.id, Arc::clone(workspace));
+                }
+            }
+            Change::PutReservation(reservation) => {
+                self.unbook(reservation.workspace);
+                self.book(reservation);
+                self.reservations.insert(reservation.workspace, Arc::clone(reservation));
+            }
+            Change::ReleaseReservation(id) => self.unbook(*id),
+            Change::PutHost(host) => {
+                self.hosts.insert(host.name.clone(), Arc::clone(host));
+            }
+            Change::RemoveHost(name) => {
+                self.hosts.remove(name);
+            }
+            Change::PutImage(image) => {
+                self.images.insert(image.id, Arc::clone(image));
+            }
+            Change::RemoveImage(id) => {
+                self.images.remove(id);
+            }
+            Change::PutBundle(bundle) => {
+                if bundle.consumed_at.is_some() {
+                    self.bundles.remove(&bundle.id);
+                } else {
+                    self.bundles.insert(bundle.id, Arc::clone(bundle));
+                }
+            }
+            Change::RemoveBundle(id) => {
+                self.bundles.remove(id);
+            }
+            Change::PutJob(job) => {
+                self.jobs.insert(job.id, Arc::clone(job));
+            }
+            Change::ForgetJob(id) => {
+                self.jobs.remove(id);
+            }
+            Change::PutRequest(request) => {
+                self.requests.insert((request.uid, request.request_id.clone()), Arc::clone(request));
+            }
+            Change::PutDecision(_) => {}
+            Change::Event(event) => self.event_sequence = self.event_sequence.max(event.sequence),
+        }
+    }
+
+    fn book(&mut self, reservation: &Reservation) {
+        self.all.add(reservation);
+        self.by_owner.entry(reservation.owner).or_default().add(reservation);
+        self.by_group.entry(reservation.group.clone()).or_default().add(reservation);
+        if let Some(host) = &reservation.host {
+            self.by_host.entry(host.clone()).or_default().add(reservation);
+        }
+    }
+
+    fn unbook(&mut self, id: WorkspaceId) {
+        let Some(old) = self.reservations.remove(&id) else { return };
+        self.all.remove(&old);
+        take(&mut self.by_owner, &old.owner, &old);
+        take(&mut self.by_group, &old.group, &old);
+        if let Some(host) = &old.host {
+            take(&mut self.by_host, host, &old);
+        }
+    }
+
+    /// The same projection with every index built anew from the reservations.
+    #[must_use]
+    pub fn recomputed(&self) -> Self {
+        let mut fresh = self.clone();
+        fresh.by_owner.clear();
+        fresh.by_group.clear();
+        fresh.by_host.clear();
+        fresh.all = Usage::default();
+        for reservation in self.reservations.values() {
+            fresh.book(reservation);
+        }
+        fresh
+    }
+
+    /// Whether the kept sums equal those of `other`.
+    #[must_use]
+    pub fn same_sums(&self, other: &Self) -> bool {
+        self.all == other.all
+            && self.by_owner == other.by_owner
+            && self.by_group == other.by_group
+            && self.by_host == other.by_host
+    }
+
+    /// A live workspace.
+    #[must_use]
+    pub fn workspace(&self, id: WorkspaceId) -> Option<&Arc<Workspace>> {
+        self.workspaces.get(&id)
+    }
+    /// Every live workspace, by id.
+    pub fn workspaces(&self) -> impl Iterator<Item = &Arc<Workspace>> {
+        self.workspaces.values()
+    }
+    /// Live workspaces with an id above `cursor`.
+    pub fn workspaces_after(&self, cursor: Option<WorkspaceId>) -> impl Iterator<Item = &Arc<Workspace>> {
+        let from = cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        self.workspaces.range((from, std::ops::Bound::Unbounded)).map(|(_, workspace)| workspace)
+    }
+    /// Live workspaces, counted.
+    #[must_use]
+    pub fn workspace_count(&self) -> usize {
+        self.workspaces.len()
+    }
+    /// A host.
+    #[must_use]
+    pub fn host(&self, name: &HostName) -> Option<&Arc<Host>> {
+        self.hosts.get(name)
+    }
+    /// Every host, by name.
+    pub fn hosts(&self) -> impl Iterator<Item = &Arc<Host>> {
+        self.hosts.values()
+    }
+    /// A reservation.
+    #[must_use]
+    pub fn reservation(&self, id: WorkspaceId) -> Option<&Arc<Reservation>> {
+        self.reservations.get(&id)
+    }
+    /// Every reservation, by workspace id.
+    pub fn reservations(&self) -> impl Iterator<Item = &Arc<Reservation>> {
+        self.reservations.values()
+    }
+    /// An image.
+    #[must_use]
+    pub fn image(&self, id: ImageId) -> Option<&Arc<Image>> {
+        self.images.get(&id)
+    }
+    /// The image with this name.
+    #[must_use]
+    pub fn image_named(&self, name: &str) -> Option<&Arc<Image>> {
+        self.images.values().find(|image| image.name == name)
+    }
+    /// Every image.
+    pub fn images(&self) -> impl Iterator<Item = &Arc<Image>> {
+        self.images.values()
+    }
+    /// A bundle that waits to be resumed.
+    #[must_use]
+    pub fn bundle(&self, id: BundleId) -> Option<&Arc<Bundle>> {
+        self.bundles.get(&id)
+    }
+    /// Every bundle that waits.
+    pub fn bundles(&self) -> impl Iterator<Item = &Arc<Bundle>> {
+        self.bundles.values()
+    }
+    /// A job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(&id)
+    }
+    /// Every job that is shown.
+    pub fn jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.jobs.values()
+    }
+    /// The answer that a request id got.
+    #[must_use]
+    pub fn answered(&self, uid: u32, request_id: &str) -> Option<&Arc<AnsweredRequest>> {
+        self.requests.get(&(uid, request_id.to_owned()))
+    }
+    /// Usage of an owner.
+    #[must_use]
+    pub fn usage_of_owner(&self, uid: u32) -> Usage {
+        self.by_owner.get(&uid).copied().unwrap_or_default()
+    }
+    /// Usage of a group.
+    #[must_use]
+    pub fn usage_of_group(&self, group: &str) -> Usage {
+        self.by_group.get(group).copied().unwrap_or_default()
+    }
+    /// Usage of the whole site.
+    #[must_use]
+    pub fn usage_of_site(&self) -> Usage {
+        self.all
+    }
+    /// What is placed on a host.
+    #[must_use]
+    pub fn usage_of_host(&self, host: &HostName) -> Usage {
+        self.by_host.get(host).copied().unwrap_or_default()
+    }
+    /// What is free on a host for new workspaces.
+    #[must_use]
+    pub fn free_on(&self, host: &Host) -> Resources {
+        host.capacity().minus(self.usage_of_host(&host.name).resources)
+    }
+    /// Every host as a candidate for placement, by name.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Candidate> {
+        self.hosts
+            .values()
+            .map(|host| {
+                let usage = self.usage_of_host(&host.name);
+                Candidate {
+                    host: Arc::clone(host),
+                    free: host.capacity().minus(usage.resources),
+                    workspaces: usage.workspaces,
+                }
+            })
+            .collect()
+    }
+}
+
+fn take<K: Ord + Clone>(sums: &mut BTreeMap<K, Usage>, key: &K, old: &Reservation) {
+    if let Some(usage) = sums.get_mut(key) {
+        usage.remove(old);
+        if *usage == Usage::default() {
+            sums.remove(key);
+        }
+    }
+}
