@@ -4,3 +4,4 @@
 //! Must not know: the daemon, its policies, its database. Depends on no other package of this project.
 
 pub mod doc;
+pub mod sdk;
