@@ -1,7 +1,7 @@
 //! A job: one durable operation, as its owner sees it and as recovery finds it.
 
 use crate::error::Error;
-use crate::id::{ImageId, JobId, WorkspaceId};
+use crate::id::{HostName, ImageId, JobId, WorkspaceId};
 use crate::Timestamp;
 
 /// What a job does. Each kind has a table of steps in `vwsd`'s `operate`.
@@ -31,11 +31,13 @@ pub enum JobKind {
     ImportImage,
     /// Check an image's bytes against its digest.
     VerifyImage,
+    /// Find out what a host is, by booting a tiny guest on it.
+    ProbeHost,
 }
 
 impl JobKind {
     /// Every kind; the next one goes at the end.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Create,
         Self::Start,
         Self::Stop,
@@ -48,6 +50,7 @@ impl JobKind {
         Self::Destroy,
         Self::ImportImage,
         Self::VerifyImage,
+        Self::ProbeHost,
     ];
 
     /// The word on the bus and in the database.
@@ -66,6 +69,7 @@ impl JobKind {
             Self::Destroy => "destroy",
             Self::ImportImage => "import-image",
             Self::VerifyImage => "verify-image",
+            Self::ProbeHost => "probe-host",
         }
     }
 
@@ -144,6 +148,8 @@ pub struct Job {
     pub workspace: Option<WorkspaceId>,
     /// The image it works on, if any.
     pub image: Option<ImageId>,
+    /// The host it works on or places on, if any.
+    pub host: Option<HostName>,
     /// uid of who asked.
     pub owner: u32,
     /// Name of who asked (`vwsd/lease` for the daemon's own acts).
