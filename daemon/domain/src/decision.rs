@@ -224,7 +224,7 @@ pub struct PlacementInput {
     pub caller: Caller,
     /// The workspace it is about, if it exists already.
     pub workspace: Option<Arc<Workspace>>,
-    /// Present placements, for affinity: every live reservation.
+    /// Present placements, for affinity: the reservations of the same owner and of the charged group.
     pub placements: Vec<Arc<Reservation>>,
     /// Now.
     pub now: Timestamp,

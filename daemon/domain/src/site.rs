@@ -13,7 +13,7 @@ use crate::job::Job;
 use crate::place::Candidate;
 use crate::workspace::Workspace;
 use crate::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a live workspace holds. One per workspace, from admission until its machine was seen to be gone.
@@ -155,10 +155,31 @@ pub struct Site {
     bundles: BTreeMap<BundleId, Arc<Bundle>>,
     jobs: BTreeMap<JobId, Arc<Job>>,
     requests: BTreeMap<(u32, String), Arc<AnsweredRequest>>,
-    by_owner: BTreeMap<u32, Usage>,
-    by_group: BTreeMap<String, Usage>,
-    by_host: BTreeMap<HostName, Usage>,
-    all: Usage,
+    by_owner: BTreeMap<u32, Sum>,
+    by_group: BTreeMap<String, Sum>,
+    by_host: BTreeMap<HostName, Sum>,
+    all: Sum,
+    /// Every host with what is free on it, by name: kept so that placement need not build it anew for each request.
+    candidates: Vec<Candidate>,
+}
+
+/// A sum and whose reservations it is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    usage: Usage,
+    members: BTreeSet<WorkspaceId>,
+}
+
+impl Sum {
+    fn add(&mut self, reservation: &Reservation) {
+        self.usage.add(reservation);
+        self.members.insert(reservation.workspace);
+    }
+
+    fn remove(&mut self, reservation: &Reservation) {
+        self.usage.remove(reservation);
+        self.members.remove(&reservation.workspace);
+    }
 }
 
 impl Site {
@@ -180,9 +201,11 @@ impl Site {
             Change::ReleaseReservation(id) => self.unbook(*id),
             Change::PutHost(host) => {
                 self.hosts.insert(host.name.clone(), Arc::clone(host));
+                self.offer(&host.name);
             }
             Change::RemoveHost(name) => {
                 self.hosts.remove(name);
+                self.offer(name);
             }
             Change::PutImage(image) => {
                 self.images.insert(image.id, Arc::clone(image));
@@ -220,6 +243,32 @@ impl Site {
         self.by_group.entry(reservation.group.clone()).or_default().add(reservation);
         if let Some(host) = &reservation.host {
             self.by_host.entry(host.clone()).or_default().add(reservation);
+            self.offer(host);
+        }
+    }
+
+    /// Brings the host's candidate in line with the host and its reservations.
+    fn offer(&mut self, name: &HostName) {
+        let place = self.candidates.binary_search_by(|candidate| candidate.host.name.cmp(name));
+        let Some(host) = self.hosts.get(name) else {
+            if let Ok(index) = place {
+                self.candidates.remove(index);
+            }
+            return;
+        };
+        let usage = self.by_host.get(name).map(|sum| sum.usage).unwrap_or_default();
+        let candidate = Candidate {
+            host: Arc::clone(host),
+            free: host.capacity().minus(usage.resources),
+            workspaces: usage.workspaces,
+        };
+        match place {
+            Ok(index) => {
+                if let Some(slot) = self.candidates.get_mut(index) {
+                    *slot = candidate;
+                }
+            }
+            Err(index) => self.candidates.insert(index, candidate),
         }
     }
 
@@ -230,6 +279,7 @@ impl Site {
         take(&mut self.by_group, &old.group, &old);
         if let Some(host) = &old.host {
             take(&mut self.by_host, host, &old);
+            self.offer(host);
         }
     }
 
@@ -240,7 +290,11 @@ impl Site {
         fresh.by_owner.clear();
         fresh.by_group.clear();
         fresh.by_host.clear();
-        fresh.all = Usage::default();
+        fresh.all = Sum::default();
+        fresh.candidates.clear();
+        for name in self.hosts.keys() {
+            fresh.offer(name);
+        }
         for reservation in self.reservations.values() {
             fresh.book(reservation);
         }
@@ -254,6 +308,10 @@ impl Site {
             && self.by_owner == other.by_owner
             && self.by_group == other.by_group
             && self.by_host == other.by_host
+            && self.candidates.len() == other.candidates.len()
+            && self.candidates.iter().zip(&other.candidates).all(|(one, two)| {
+                one.host == two.host && one.free == two.free && one.workspaces == two.workspaces
+            })
     }
 
     /// A live workspace.
@@ -333,22 +391,22 @@ impl Site {
     /// Usage of an owner.
     #[must_use]
     pub fn usage_of_owner(&self, uid: u32) -> Usage {
-        self.by_owner.get(&uid).copied().unwrap_or_default()
+        self.by_owner.get(&uid).map(|sum| sum.usage).unwrap_or_default()
     }
     /// Usage of a group.
     #[must_use]
     pub fn usage_of_group(&self, group: &str) -> Usage {
-        self.by_group.get(group).copied().unwrap_or_default()
+        self.by_group.get(group).map(|sum| sum.usage).unwrap_or_default()
     }
     /// Usage of the whole site.
     #[must_use]
     pub fn usage_of_site(&self) -> Usage {
-        self.all
+        self.all.usage
     }
     /// What is placed on a host.
     #[must_use]
     pub fn usage_of_host(&self, host: &HostName) -> Usage {
-        self.by_host.get(host).copied().unwrap_or_default()
+        self.by_host.get(host).map(|sum| sum.usage).unwrap_or_default()
     }
     /// What is free on a host for new workspaces.
     #[must_use]
@@ -357,25 +415,28 @@ impl Site {
     }
     /// Every host as a candidate for placement, by name.
     #[must_use]
-    pub fn candidates(&self) -> Vec<Candidate> {
-        self.hosts
-            .values()
-            .map(|host| {
-                let usage = self.usage_of_host(&host.name);
-                Candidate {
-                    host: Arc::clone(host),
-                    free: host.capacity().minus(usage.resources),
-                    workspaces: usage.workspaces,
-                }
-            })
-            .collect()
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+    /// The reservations of an owner and of a group, by workspace id: what affinity rules look at.
+    #[must_use]
+    pub fn placements_near(&self, owner: u32, group: &str) -> Vec<Arc<Reservation>> {
+        let owners = self.by_owner.get(&owner).map(|sum| &sum.members);
+        let groups = self.by_group.get(group).map(|sum| &sum.members);
+        let ids: BTreeSet<&WorkspaceId> = owners.into_iter().chain(groups).flatten().collect();
+        ids.into_iter().filter_map(|id| self.reservations.get(id)).cloned().collect()
+    }
+    /// The live workspaces of an owner.
+    pub fn workspaces_of(&self, owner: u32) -> impl Iterator<Item = &Arc<Workspace>> {
+        let ids = self.by_owner.get(&owner).map(|sum| &sum.members);
+        ids.into_iter().flatten().filter_map(|id| self.workspaces.get(id))
     }
 }
 
-fn take<K: Ord + Clone>(sums: &mut BTreeMap<K, Usage>, key: &K, old: &Reservation) {
-    if let Some(usage) = sums.get_mut(key) {
-        usage.remove(old);
-        if *usage == Usage::default() {
+fn take<K: Ord + Clone>(sums: &mut BTreeMap<K, Sum>, key: &K, old: &Reservation) {
+    if let Some(sum) = sums.get_mut(key) {
+        sum.remove(old);
+        if sum.members.is_empty() {
             sums.remove(key);
         }
     }
