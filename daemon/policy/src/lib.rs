@@ -1,1 +1,37 @@
-//! vws-policy
+//! The Lua edge: the site's three policies, judged in a sandbox. The only crate that names mlua.
+//!
+//! Owns: reading and compiling a policy set, the sandbox and its limits, the documents that scripts see, the verdicts that
+//! they give, placement over many hosts. Built on `vws-domain` alone, so that the daemon and the offline tools run the same code.
+//! Must not know: where requests come from, what is done with a verdict, D-Bus, SQL, clocks (`now` is part of the input; the
+//! only clock read here is the one that stops a script).
+//!
+//! ```text
+//! folder -> Sources -> PolicySet (compiled, checked, immutable, shared) -> Evaluator (one Luau state, one thread at a time)
+//! ```
+//!
+//! Nothing is carried from one decision to the next: each runs the file's chunk anew, with fresh globals and fresh top-level
+//! locals, over inputs that are frozen.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
+
+mod document;
+mod evaluator;
+mod fault;
+mod limits;
+mod placement;
+mod problem;
+mod sandbox;
+mod set;
+mod source;
+mod suggest;
+mod verdict;
+
+pub use evaluator::Evaluator;
+pub use limits::{Limits, source_limits};
+pub use placement::Placement;
+pub use problem::Problem;
+pub use set::PolicySet;
+pub use source::Sources;
+pub use verdict::unavailable;
+
+/// The three policies, in the order in which they judge. Each is the file of that name with `.lua`.
+pub const POLICIES: [&str; 3] = ["access", "quota", "placement"];

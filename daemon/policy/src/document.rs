@@ -1,0 +1,289 @@
+//! The documents that scripts see, made of the core's nouns: plain frozen tables, fields by position (see `prelude.luau`).
+//!
+//! Numbers are Luau's only kind, 64-bit floats: every amount here is below 2^53. User data, ssh keys and settings of hosts are
+//! not shown to scripts: a refusal's text could tell them.
+
+use crate::sandbox::Sandbox;
+use mlua::{IntoLua, Result, Table, Value};
+use std::collections::BTreeMap;
+use vws_domain::{
+    Caller, Candidate, Grant, Image, Nic, NicNetwork, Request, Reservation, Subject, Timestamp, Usage, UsageSet, Visibility,
+    Workspace,
+};
+
+/// An amount as scripts have it.
+fn number(value: u64) -> f64 {
+    value as f64
+}
+
+/// Text that may be missing.
+fn optional(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+impl Sandbox {
+    /// A frozen list; `None` (the prelude's shared empty list) when there is nothing in it.
+    fn list<T: IntoLua>(&self, items: impl ExactSizeIterator<Item = Result<T>>) -> Result<Option<Table>> {
+        if items.len() == 0 {
+            return Ok(None);
+        }
+        let table = self.lua.create_table_with_capacity(items.len(), 0)?;
+        for (index, item) in items.enumerate() {
+            table.raw_set(index + 1, item?)?;
+        }
+        table.set_readonly(true);
+        Ok(Some(table))
+    }
+
+    fn map(&self, pairs: &BTreeMap<String, String>) -> Result<Option<Table>> {
+        if pairs.is_empty() {
+            return Ok(None);
+        }
+        let table = self.lua.create_table_with_capacity(0, pairs.len())?;
+        for (key, value) in pairs {
+            table.raw_set(key.as_str(), value.as_str())?;
+        }
+        table.set_readonly(true);
+        Ok(Some(table))
+    }
+
+    fn image(&self, image: &Image) -> Result<Table> {
+        let visibility = match image.visibility {
+            Visibility::Private => "private",
+            Visibility::Public => "public",
+        };
+        self.core.make.image.call((
+            image.id.to_string(),
+            image.name.as_str(),
+            image.digest.as_str(),
+            f64::from(image.owner),
+            visibility,
+            image.format.name(),
+            number(image.virtual_size_mib),
+            number(image.size_bytes),
+        ))
+    }
+
+    fn nic(&self, nic: &Nic) -> Result<Table> {
+        let (kind, source) = match &nic.network {
+            NicNetwork::User => ("user", None),
+            NicNetwork::Bridge(name) => ("bridge", Some(name.as_str())),
+            NicNetwork::Network(name) => ("network", Some(name.as_str())),
+        };
+        self.core.make.nic.call((
+            kind,
+            source,
+            optional(&nic.mac),
+            number(nic.limits.inbound_kib_per_second),
+            number(nic.limits.outbound_kib_per_second),
+        ))
+    }
+
+    fn grants(&self, grants: &[Grant]) -> Result<Option<Table>> {
+        self.list(grants.iter().map(|grant| {
+            let (kind, id) = match grant.subject {
+                Subject::User(uid) => ("user", uid),
+                Subject::Group(gid) => ("group", gid),
+            };
+            self.core.make.grant.call::<Table>((kind, f64::from(id), grant.right.name()))
+        }))
+    }
+
+    /// The request.
+    pub(crate) fn request(&self, request: &Request) -> Result<Table> {
+        let images = self.list(request.images.iter().map(|image| self.image(image)))?;
+        let nics = self.list(request.nics.iter().map(|nic| self.nic(nic)))?;
+        let needs = self.list(request.needs.iter().map(|need| Ok(need.as_str())))?;
+        self.core.make.request.call((
+            request.verb.name(),
+            request.name.as_str(),
+            images,
+            number(request.resources.memory_mib),
+            number(request.resources.vcpus),
+            number(request.resources.disk_gib),
+            number(request.duration_seconds),
+            optional(&request.end_action),
+            nics,
+            self.map(&request.labels)?,
+            optional(&request.operating_system),
+            (
+                optional(&request.group),
+                optional(&request.target),
+                request.host.as_ref().map(vws_domain::HostName::as_str),
+                request.backend.as_deref(),
+                needs,
+                self.grants(&request.access)?,
+            ),
+        ))
+    }
+
+    /// The caller.
+    pub(crate) fn caller(&self, caller: &Caller) -> Result<Table> {
+        let gids = self.list(caller.gids.iter().map(|gid| Ok(f64::from(*gid))))?;
+        let groups = self.list(caller.groups.iter().map(|group| Ok(group.as_str())))?;
+        self.core.make.caller.call((
+            f64::from(caller.uid),
+            caller.user.as_str(),
+            gids,
+            groups,
+            caller.admin,
+            caller.system,
+        ))
+    }
+
+    /// The workspace it is about.
+    pub(crate) fn workspace(&self, workspace: Option<&Workspace>) -> Result<Option<Table>> {
+        let Some(workspace) = workspace else { return Ok(None) };
+        let spec = &workspace.spec;
+        self.core
+            .make
+            .workspace
+            .call((
+                workspace.id.to_string(),
+                spec.name.as_str(),
+                f64::from(workspace.owner),
+                workspace.owner_name.as_str(),
+                optional(&workspace.group),
+                workspace.state.name(),
+                workspace.target.name(),
+                workspace.host.as_ref().map(vws_domain::HostName::as_str),
+                self.map(&spec.labels)?,
+                self.grants(&spec.access)?,
+                optional(&spec.operating_system),
+                (
+                    spec.image.to_string(),
+                    number(workspace.resources.vcpus),
+                    number(workspace.resources.memory_mib),
+                    number(workspace.resources.disk_gib),
+                    number(workspace.lease.from.0),
+                    workspace.lease.until.map(|until| number(until.0)),
+                    workspace.lease.action.name(),
+                    number(workspace.created_at.0),
+                ),
+            ))
+            .map(Some)
+    }
+
+    fn sums(&self, usage: &Usage) -> Result<Table> {
+        self.core.make.sums.call((
+            number(usage.workspaces),
+            number(usage.running),
+            number(usage.resources.vcpus),
+            number(usage.resources.memory_mib),
+            number(usage.resources.disk_gib),
+            number(usage.reserved_minutes),
+        ))
+    }
+
+    /// What is used.
+    pub(crate) fn usage(&self, usage: &UsageSet) -> Result<Table> {
+        self.core.make.usage.call((self.sums(&usage.owner)?, self.sums(&usage.group)?, self.sums(&usage.site)?))
+    }
+
+    /// A present placement.
+    pub(crate) fn placement(&self, reservation: &Reservation) -> Result<Table> {
+        self.core.make.placement.call((
+            reservation.name.as_str(),
+            f64::from(reservation.owner),
+            optional(&reservation.group),
+            reservation.host.as_ref().map(vws_domain::HostName::as_str),
+            self.map(&reservation.labels)?,
+            reservation.running,
+            number(reservation.resources.vcpus),
+            number(reservation.resources.memory_mib),
+            number(reservation.resources.disk_gib),
+        ))
+    }
+
+    /// A host, with the number of workspaces on it of the request's owner and group.
+    pub(crate) fn host(&self, candidate: &Candidate, of_owner: u64, of_group: u64) -> Result<Table> {
+        let host = &candidate.host;
+        let capacity = host.capacity();
+        let able = host.facts.capabilities.values().filter(|reason| reason.is_empty()).count();
+        let capabilities = if able == 0 {
+            None
+        } else {
+            let table = self.lua.create_table_with_capacity(0, able)?;
+            for (name, reason) in &host.facts.capabilities {
+                if reason.is_empty() {
+                    table.raw_set(name.as_str(), true)?;
+                }
+            }
+            table.set_readonly(true);
+            Some(table)
+        };
+        self.core.make.host.call((
+            host.name.as_str(),
+            host.backend.as_str(),
+            self.map(&host.labels)?,
+            number(candidate.free.vcpus),
+            number(candidate.free.memory_mib),
+            number(candidate.free.disk_gib),
+            number(capacity.vcpus),
+            number(capacity.memory_mib),
+            number(capacity.disk_gib),
+            number(candidate.workspaces),
+            number(of_owner),
+            (
+                number(of_group),
+                optional(&host.facts.accelerator.name),
+                optional(&host.facts.arch),
+                optional(&host.facts.hypervisor),
+                capabilities,
+            ),
+        ))
+    }
+
+    /// The whole input of access.lua.
+    pub(crate) fn access_input(&self, input: &vws_domain::AccessInput) -> Result<Table> {
+        self.input("access", &input.request, &input.caller, input.workspace.as_deref(), input.now, Value::Nil, Value::Nil, 0)
+    }
+
+    /// The whole input of quota.lua.
+    pub(crate) fn quota_input(&self, input: &vws_domain::QuotaInput) -> Result<Table> {
+        let usage = Value::Table(self.usage(&input.usage)?);
+        self.input("quota", &input.request, &input.caller, input.workspace.as_deref(), input.now, usage, Value::Nil, 0)
+    }
+
+    /// The whole input of placement.lua; `placements` are those that it may see, of `total`.
+    pub(crate) fn placement_input(
+        &self,
+        input: &vws_domain::PlacementInput,
+        placements: &[&Reservation],
+        total: u64,
+    ) -> Result<Table> {
+        let list = self.list(placements.iter().map(|reservation| self.placement(reservation)))?;
+        let list = match list {
+            Some(list) => list,
+            None => {
+                let empty = self.lua.create_table()?;
+                empty.set_readonly(true);
+                empty
+            }
+        };
+        self.input("placement", &input.request, &input.caller, input.workspace.as_deref(), input.now, Value::Nil, Value::Table(list), total)
+    }
+
+    fn input(
+        &self,
+        policy: &str,
+        request: &Request,
+        caller: &Caller,
+        workspace: Option<&Workspace>,
+        now: Timestamp,
+        usage: Value,
+        placements: Value,
+        total: u64,
+    ) -> Result<Table> {
+        self.core.make.input.call((
+            policy,
+            self.request(request)?,
+            self.caller(caller)?,
+            self.workspace(workspace)?,
+            number(now.0),
+            usage,
+            placements,
+            number(total),
+        ))
+    }
+}

@@ -1,0 +1,88 @@
+//! One Luau state at work: a question in, a verdict out. Whatever goes wrong in between is a refusal.
+
+use crate::fault::Fault;
+use crate::placement::{Columns, Placement};
+use crate::set::{PolicySet, Scripts};
+use crate::verdict::{Opened, from_fault, from_opened, micros_since};
+use mlua::Table;
+use std::sync::Arc;
+use vws_domain::{AccessInput, Candidate, PlacementInput, QuotaInput, Verdict};
+
+/// Judges by one policy set, in one Luau state, one decision at a time. What it keeps between decisions (columns of hosts'
+/// figures) is never seen by scripts.
+pub struct Evaluator {
+    pub(crate) set: Arc<PolicySet>,
+    pub(crate) generation: u64,
+    pub(crate) scripts: Scripts,
+    pub(crate) columns: Columns,
+}
+
+impl std::fmt::Debug for Evaluator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Evaluator").field("set", self.set.hash()).field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+impl Evaluator {
+    pub(crate) fn new(set: Arc<PolicySet>, generation: u64, scripts: Scripts) -> Self {
+        Self { set, generation, scripts, columns: Columns::default() }
+    }
+
+    /// The set it judges by.
+    #[must_use]
+    pub fn set(&self) -> &Arc<PolicySet> {
+        &self.set
+    }
+
+    /// The set's generation, as named in its failures.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Asks access.lua.
+    pub fn access(&mut self, input: &AccessInput) -> Verdict {
+        self.judge("access", |scripts| scripts.sandbox.access_input(input))
+    }
+
+    /// Asks quota.lua.
+    pub fn quota(&mut self, input: &QuotaInput) -> Verdict {
+        self.judge("quota", |scripts| scripts.sandbox.quota_input(input))
+    }
+
+    /// Asks placement.lua: which of the candidates, if any. With `explain` every host's fate is told, otherwise the best few.
+    pub fn placement(&mut self, input: &PlacementInput, candidates: &[Candidate], explain: bool) -> Placement {
+        let start = self.scripts.sandbox.budget.start();
+        let mut placement = crate::placement::decide(self, input, candidates, explain);
+        self.scripts.sandbox.tidy();
+        placement.verdict.micros = micros_since(start);
+        placement
+    }
+
+    fn judge(&mut self, policy: &str, document: impl Fn(&Scripts) -> mlua::Result<Table>) -> Verdict {
+        let start = self.scripts.sandbox.budget.start();
+        let mut verdict = match self.opened(policy, document) {
+            Ok(opened) => match from_opened(policy, &opened, &self.set.limits().clone()) {
+                Ok(verdict) => verdict,
+                Err(fault) => from_fault(policy, &fault, self.generation),
+            },
+            Err(fault) => from_fault(policy, &fault, self.generation),
+        };
+        self.scripts.sandbox.tidy();
+        verdict.micros = micros_since(start);
+        verdict
+    }
+
+    fn opened(&self, policy: &str, document: impl Fn(&Scripts) -> mlua::Result<Table>) -> Result<Opened, Fault> {
+        let scripts = &self.scripts;
+        let file = || format!("{policy}.lua");
+        let opened = document(scripts)
+            .and_then(|input| scripts.sandbox.core.judge.call::<Opened>((policy, scripts.fresh(policy)?, input)))
+            .map_err(|error| self.set.fault(&error, &file()))?;
+        // A script can swallow the interrupt's error and answer nevertheless: too late is too late.
+        if scripts.sandbox.budget.over() {
+            return Err(self.set.overrun(&file()));
+        }
+        Ok(opened)
+    }
+}
