@@ -198,11 +198,10 @@ impl State {
                 | S::Serialized | S::Restoring | S::Migrating | S::Destroying | S::Broken | S::Unknown => Ok(S::Broken),
             },
             E::ContactLost => match self {
-                // On no host, so no host can be lost.
-                S::Reserved | S::Serialized | S::Gone => Ok(self),
-                // A job is at work on it: the job finds out and says so.
-                S::Staging | S::Starting | S::Stopping | S::Serializing | S::Restoring | S::Migrating | S::Destroying => Ok(self),
-                S::Stopped | S::Running | S::Paused | S::Broken | S::Unknown => Ok(S::Unknown),
+                // On no host, or on its way out: no host can be lost.
+                S::Reserved | S::Serialized | S::Destroying | S::Gone => Ok(self),
+                S::Staging | S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Serializing | S::Restoring
+                | S::Migrating | S::Broken | S::Unknown => Ok(S::Unknown),
             },
             E::StageBegan => match self {
                 S::Reserved | S::Staging => Ok(S::Staging),

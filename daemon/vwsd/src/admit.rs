@@ -1,0 +1,420 @@
+//! The gate: access -> quota -> placement, one policy set for all three. [`judge`] is the only place where a request is judged; the
+//! real path, `explain` and dry runs call the same function with the same inputs and differ only in what they do with the answer.
+//!
+//! Owns: the order of the policies, the administrators' native way, the core's check of what a policy answered, the error that a
+//! refusal becomes. Must not know: D-Bus, SQL, how a policy is written.
+
+use crate::core::Tx;
+use crate::policies::Judge;
+use std::sync::Arc;
+use vws_domain::{
+    AccessInput, Boot, Caller, Change, Decision, DecisionId, DiskSource, Error, ErrorKind, Firmware, HostJudgement, HostName,
+    Image, NicNetwork, PlacementInput, PolicyHash, QuotaInput, Request, Restriction, Rule, Site, Spec, Timestamp, UsageSet, Verb,
+    Verdict, VerdictKind, Workspace, WorkspaceId, capacity_filter,
+};
+
+/// Judged hosts that a record keeps; an explanation shows them all.
+pub const HOSTS_RECORDED: usize = 16;
+
+/// A request before it is judged.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What is wanted.
+    pub request: Request,
+    /// Who asks.
+    pub caller: Caller,
+    /// The workspace that it is about, if it exists.
+    pub workspace: Option<Arc<Workspace>>,
+}
+
+/// A judged request.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The request after restrictions.
+    pub request: Request,
+    /// Who asked.
+    pub caller: Caller,
+    /// The workspace that it is about.
+    pub workspace: Option<WorkspaceId>,
+    /// The answers, up to the first refusal.
+    pub verdicts: Vec<Verdict>,
+    /// The host that placement chose.
+    pub host: Option<HostName>,
+    /// The judged hosts.
+    pub hosts: Vec<HostJudgement>,
+    /// Whether an administrator's native way was used.
+    pub native: bool,
+    /// Why it is refused; `None`: permitted.
+    pub refusal: Option<Error>,
+    /// The policy set that judged.
+    pub policy: PolicyHash,
+    /// Its generation.
+    pub generation: u64,
+    /// The ledger's sequence number that was looked at.
+    pub ledger: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Judges a request. A function of its arguments alone: it changes nothing.
+pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, explain: bool) -> Judged {
+    let Asked { request, caller, workspace } = asked;
+    let mut judged = Judged {
+        request,
+        caller,
+        workspace: workspace.as_ref().map(|workspace| workspace.id),
+        verdicts: Vec::new(),
+        host: None,
+        hosts: Vec::new(),
+        native: false,
+        refusal: None,
+        policy: judge.hash.clone(),
+        generation: judge.generation,
+        ledger: site.sequence,
+        at: now,
+    };
+    if judged.caller.system {
+        judged.verdicts.push(native("access", VerdictKind::Permit, "system", format!("an act of the daemon's own: {}", judged.caller.user)));
+        return judged;
+    }
+    let refused = access(judge, &mut judged, workspace.as_ref(), now)
+        .or_else(|| quota(judge, site, &mut judged, workspace.as_ref(), now))
+        .or_else(|| placement(judge, site, &mut judged, workspace.as_ref(), now, explain));
+    judged.refusal = refused;
+    judged
+}
+
+fn access(judge: &mut Judge<'_>, judged: &mut Judged, workspace: Option<&Arc<Workspace>>, now: Timestamp) -> Option<Error> {
+    let verb = judged.request.verb;
+    if verb.admins_only() && !judged.caller.admin {
+        let text = format!("`{}` is for administrators; user `{}` is none", verb.name(), judged.caller.user);
+        let verdict = native("access", VerdictKind::Deny, "administrators-only", text);
+        let error = refusal(ErrorKind::AccessDenied, &judged.request, &verdict, "ask a member of the administrators' group");
+        judged.verdicts.push(verdict);
+        return Some(error);
+    }
+    let input = AccessInput { request: judged.request.clone(), caller: judged.caller.clone(), workspace: workspace.cloned(), now };
+    let verdict = judge.access(&input);
+    judged.request = restricted(judged.request.clone(), verdict.restriction);
+    let error = match verdict.kind {
+        VerdictKind::Permit | VerdictKind::Restrict => None,
+        VerdictKind::Deny => Some(refusal(ErrorKind::AccessDenied, &judged.request, &verdict, "ask its owner or an administrator")),
+        VerdictKind::Error => Some(failure(&judged.request, &verdict)),
+    };
+    judged.verdicts.push(verdict);
+    if error.is_some() && judged.caller.admin && verb.native_for_admins() {
+        let text = format!("administrator `{}` used the native way against the scripts", judged.caller.user);
+        judged.verdicts.push(native("access", VerdictKind::Permit, "native-administrator", text));
+        judged.native = true;
+        return None;
+    }
+    error
+}
+
+fn quota(judge: &mut Judge<'_>, site: &Site, judged: &mut Judged, workspace: Option<&Arc<Workspace>>, now: Timestamp) -> Option<Error> {
+    if !judged.request.verb.takes_quota() {
+        return None;
+    }
+    let owner = workspace.map_or(judged.caller.uid, |workspace| workspace.owner);
+    let mut usage = UsageSet {
+        owner: site.usage_of_owner(owner),
+        group: site.usage_of_group(&judged.request.group),
+        site: site.usage_of_site(),
+    };
+    if let Some(own) = workspace.and_then(|workspace| site.reservation(workspace.id)) {
+        usage.owner = usage.owner.without(own);
+        usage.group = usage.group.without(own);
+        usage.site = usage.site.without(own);
+    }
+    let input =
+        QuotaInput { request: judged.request.clone(), caller: judged.caller.clone(), workspace: workspace.cloned(), usage, now };
+    let verdict = judge.quota(&input);
+    judged.request = restricted(judged.request.clone(), verdict.restriction);
+    let error = match verdict.kind {
+        VerdictKind::Permit | VerdictKind::Restrict => None,
+        VerdictKind::Deny => {
+            Some(refusal(ErrorKind::QuotaExceeded, &judged.request, &verdict, "ask for less, end something, or ask an administrator"))
+        }
+        VerdictKind::Error => Some(failure(&judged.request, &verdict)),
+    };
+    judged.verdicts.push(verdict);
+    error
+}
+
+fn placement(
+    judge: &mut Judge<'_>,
+    site: &Site,
+    judged: &mut Judged,
+    workspace: Option<&Arc<Workspace>>,
+    now: Timestamp,
+    explain: bool,
+) -> Option<Error> {
+    if !judged.request.verb.takes_host() {
+        return None;
+    }
+    let owner = workspace.map_or(judged.caller.uid, |workspace| workspace.owner);
+    let input = PlacementInput {
+        request: judged.request.clone(),
+        caller: judged.caller.clone(),
+        workspace: workspace.cloned(),
+        placements: site.placements_near(owner, &judged.request.group),
+        now,
+    };
+    let placed = judge.placement(&input, site.candidates(), explain);
+    let mut verdict = placed.verdict;
+    judged.hosts = placed.hosts;
+    let chosen = placed.host.and_then(|name| site.candidates().iter().find(|candidate| candidate.host.name == name));
+    // A policy may rank and refuse; it cannot invent a host or room.
+    let sound = chosen.filter(|candidate| capacity_filter(&judged.request, candidate).is_none());
+    let error = match (verdict.kind, sound) {
+        (VerdictKind::Permit | VerdictKind::Restrict, Some(candidate)) => {
+            judged.host = Some(candidate.host.name.clone());
+            None
+        }
+        (VerdictKind::Permit | VerdictKind::Restrict, None) => {
+            verdict.kind = VerdictKind::Error;
+            "unsound-host".clone_into(&mut verdict.code);
+            "placement answered a host that does not exist or cannot take the request".clone_into(&mut verdict.text);
+            Some(failure(&judged.request, &verdict))
+        }
+        (VerdictKind::Deny, _) => {
+            let remedy = if verdict.code == "too-large-for-every-host" {
+                "ask for less: waiting does not help"
+            } else {
+                "ask for less, or try again when something has ended"
+            };
+            Some(refusal(ErrorKind::NoHost, &judged.request, &verdict, remedy))
+        }
+        (VerdictKind::Error, _) => Some(failure(&judged.request, &verdict)),
+    };
+    judged.verdicts.push(verdict);
+    error
+}
+
+fn native(policy: &str, kind: VerdictKind, code: &str, text: String) -> Verdict {
+    Verdict {
+        policy: policy.to_owned(),
+        kind,
+        code: code.to_owned(),
+        text,
+        rule: Rule { file: "native".to_owned(), line: 0 },
+        restriction: Restriction::default(),
+        micros: 0,
+    }
+}
+
+fn refusal(kind: ErrorKind, request: &Request, verdict: &Verdict, remedy: &str) -> Error {
+    let fact = format!("{} [{} {}]", verdict.text, verdict.policy, verdict.rule);
+    Error::new(kind, object(request), fact, remedy).with_code(verdict.code.clone())
+}
+
+fn failure(request: &Request, verdict: &Verdict) -> Error {
+    let fact = format!("the {} policy failed, so it is refused: {}", verdict.policy, verdict.text);
+    Error::new(ErrorKind::PolicyFailure, object(request), fact, "an administrator reads `vws policy status`").with_code(verdict.code.clone())
+}
+
+fn object(request: &Request) -> String {
+    format!("{} of `{}`", request.verb.name(), vws_domain::shown(&request.name))
+}
+
+fn restricted(mut request: Request, restriction: Restriction) -> Request {
+    if let Some(most) = restriction.duration_seconds {
+        request.duration_seconds = if request.duration_seconds == 0 { most } else { request.duration_seconds.min(most) };
+    }
+    if let Some(most) = restriction.memory_mib {
+        request.resources.memory_mib = request.resources.memory_mib.min(most);
+    }
+    if let Some(most) = restriction.vcpus {
+        request.resources.vcpus = request.resources.vcpus.min(most);
+    }
+    request
+}
+
+impl Judged {
+    /// The decision as it is recorded or shown. A record keeps the best few hosts.
+    #[must_use]
+    pub fn decision(&self, id: DecisionId, workspace: Option<WorkspaceId>, record: bool) -> Decision {
+        let keep = if record { HOSTS_RECORDED } else { usize::MAX };
+        Decision {
+            id,
+            at: self.at,
+            ledger: self.ledger,
+            request: self.request.clone(),
+            caller: self.caller.clone(),
+            workspace: workspace.or(self.workspace),
+            policy: self.policy.clone(),
+            generation: self.generation,
+            verdicts: self.verdicts.clone(),
+            permitted: self.refusal.is_none(),
+            native: self.native,
+            host: self.host.clone(),
+            hosts: self.hosts.iter().take(keep).cloned().collect(),
+        }
+    }
+
+    /// Records the decision in the transaction. The refusal, if it is one, carries the decision's id and is recorded all the same.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn record(&self, tx: &mut Tx<'_>, workspace: Option<WorkspaceId>) -> Result<(), Error> {
+        let id = DecisionId(tx.id());
+        tx.put(Change::PutDecision(Arc::new(self.decision(id, workspace, true))));
+        match &self.refusal {
+            None => Ok(()),
+            Some(refusal) => {
+                tx.keep_on_error();
+                Err(refusal.clone().with_decision(id))
+            }
+        }
+    }
+}
+
+/// The request to do `verb` with an existing workspace.
+#[must_use]
+pub fn request_about(verb: Verb, workspace: &Workspace, images: Vec<Arc<Image>>) -> Request {
+    let spec = &workspace.spec;
+    Request {
+        verb,
+        name: spec.name.clone(),
+        images,
+        resources: workspace.resources,
+        duration_seconds: workspace.lease.until.map_or(0, |until| until.seconds_since(workspace.lease.from)),
+        end_action: workspace.lease.action.name().to_owned(),
+        nics: spec.nics.clone(),
+        labels: spec.labels.clone(),
+        operating_system: spec.operating_system.clone(),
+        group: workspace.group.clone(),
+        target: workspace.target.name().to_owned(),
+        host: None,
+        backend: None,
+        needs: Vec::new(),
+        access: spec.access.clone(),
+    }
+}
+
+/// The request to do `verb` with something that is no workspace: an image, a host, the policies.
+#[must_use]
+pub fn request_named(verb: Verb, name: &str, images: Vec<Arc<Image>>) -> Request {
+    let spec = Spec::new(name, vws_domain::ImageRef::Name(String::new()));
+    Request {
+        verb,
+        name: name.to_owned(),
+        images,
+        resources: vws_domain::Resources::default(),
+        duration_seconds: 0,
+        end_action: String::new(),
+        nics: Vec::new(),
+        labels: spec.labels,
+        operating_system: String::new(),
+        group: String::new(),
+        target: String::new(),
+        host: None,
+        backend: None,
+        needs: Vec::new(),
+        access: Vec::new(),
+    }
+}
+
+/// The request to launch `spec` from `images`.
+#[must_use]
+pub fn request_launch(spec: &Spec, group: &str, images: &[Option<Arc<Image>>]) -> Request {
+    let root = images.first().and_then(Option::as_ref);
+    Request {
+        verb: Verb::Launch,
+        name: spec.name.clone(),
+        images: images.iter().flatten().cloned().collect(),
+        resources: spec.resources(root.map_or(0, |image| image.virtual_size_mib)),
+        duration_seconds: spec.lease_seconds,
+        end_action: spec.end_action.name().to_owned(),
+        nics: spec.nics.clone(),
+        labels: spec.labels.clone(),
+        operating_system: spec.operating_system.clone(),
+        group: group.to_owned(),
+        target: spec.target.name().to_owned(),
+        host: spec.host.clone(),
+        backend: None,
+        needs: needs(spec, root.map(|image| &image.boot)),
+        access: spec.access.clone(),
+    }
+}
+
+/// The capabilities that a spec needs of its host.
+#[must_use]
+pub fn needs(spec: &Spec, boot: Option<&Boot>) -> Vec<String> {
+    let mut needs = Vec::new();
+    match boot {
+        Some(Boot::Disk(Firmware::Bios)) => needs.push("boot-bios"),
+        Some(Boot::Disk(Firmware::Uefi)) => needs.push("boot-uefi"),
+        Some(Boot::Kernel { .. }) => needs.push("boot-kernel"),
+        None => {}
+    }
+    if spec.cpu_shares > 0 {
+        needs.push("cpu-shares");
+    }
+    let none = vws_domain::DiskLimits::default();
+    let data_limited = spec.data_disks.iter().any(|disk| disk.limits != none);
+    if spec.disk_limits != none || data_limited {
+        needs.push("disk-limits");
+    }
+    for nic in &spec.nics {
+        let limited = nic.limits != vws_domain::NicLimits::default();
+        let (plug, limit) = match nic.network {
+            NicNetwork::User => ("nic-user", "nic-limits-user"),
+            NicNetwork::Bridge(_) => ("nic-bridge", "nic-limits"),
+            NicNetwork::Network(_) => ("nic-network", "nic-limits"),
+        };
+        needs.push(plug);
+        if limited {
+            needs.push(limit);
+        }
+    }
+    needs.sort_unstable();
+    needs.dedup();
+    needs.into_iter().map(str::to_owned).collect()
+}
+
+/// The images of a spec as the caller may use them: the root disk's first, then the data disks' (`None` for empty ones).
+///
+/// # Errors
+/// NotFound, also for an image that the caller may not see; InvalidState while it is imported; Damaged.
+pub fn catalogue_image(site: &Site, caller: &Caller, name: &str) -> Result<Arc<Image>, Error> {
+    let found = site.image_named(name).or_else(|| vws_domain::ImageId::parse(name).ok().and_then(|id| site.image(id)));
+    let image = found.filter(|image| may_use_image(caller, image)).ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("image `{}`", vws_domain::shown(name)),
+            "not found",
+            "`vws image list` shows what you may use; `vws image import` adds one",
+        )
+    })?;
+    match image.state {
+        vws_domain::ImageState::Ready => Ok(Arc::clone(image)),
+        vws_domain::ImageState::Importing => Err(Error::new(
+            ErrorKind::InvalidState,
+            format!("image `{}`", image.name),
+            "is still being imported",
+            "wait for its job: `vws jobs`",
+        )),
+        vws_domain::ImageState::Damaged => Err(Error::new(
+            ErrorKind::Damaged,
+            format!("image `{}`", image.name),
+            format!("its bytes are no longer those of sha256 {}", image.digest),
+            "remove it and import it again",
+        )),
+    }
+}
+
+/// Whether the caller may see and use the image.
+#[must_use]
+pub fn may_use_image(caller: &Caller, image: &Image) -> bool {
+    caller.admin || image.owner == caller.uid || image.visibility == vws_domain::Visibility::Public
+}
+
+/// Whether a disk of the spec is made from an image.
+#[must_use]
+pub fn data_image(source: &DiskSource) -> Option<&vws_domain::ImageRef> {
+    match source {
+        DiskSource::Empty => None,
+        DiskSource::Image(image) => Some(image),
+    }
+}

@@ -1,0 +1,277 @@
+//! `org.virtualworkspaces1.Manager`, on the root object: the way in.
+
+use super::accounts;
+use super::call::{Call, Method, Reply, later, now};
+use super::encode::{self, Map};
+use super::keys::{Dict, Keys};
+use super::value::{Properties, Property, Value};
+use super::{State, decode, limits};
+use crate::service::{DecisionQuery, ExplainRequest};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use vws_bus::{keys, names, path};
+use vws_domain::{DecisionId, Error, HostName, Result, Timestamp, Verb, Workspace, WorkspaceId, shown};
+use zbus::OwnedObjectPath;
+
+/// Its methods.
+pub const METHODS: &[Method] = &[
+    Method { name: "CreateWorkspace", run: |call| later(create_workspace(call)) },
+    Method { name: "ImportImage", run: |call| later(import_image(call)) },
+    Method { name: "Explain", run: |call| later(explain(call)) },
+    Method { name: "List", run: |call| later(list(call)) },
+    Method { name: "Decisions", run: |call| later(decisions(call)) },
+    // At once, in the order of the calls: what a client starts after it has subscribed, it is told of.
+    Method { name: "Subscribe", run: |call| now(subscribe(&call)) },
+    Method { name: "Unsubscribe", run: |call| now(unsubscribe(&call)) },
+    Method { name: "EventsSince", run: |call| later(events_since(call)) },
+    Method { name: "AddHost", run: |call| later(add_host(call)) },
+    Method { name: "Backup", run: |call| later(backup(call)) },
+    Method { name: "Doctor", run: |call| later(doctor(call)) },
+];
+
+/// Its properties.
+pub const PROPERTIES: &[Property<State>] = &[
+    Property { name: "Version", get: |state| state.version.as_str().into() },
+    Property { name: "StartedAt", get: |state| state.started_at.0.into() },
+    Property { name: "EventSequence", get: |state| state.service.read(|site| site.event_sequence).into() },
+];
+
+async fn create_workspace(call: Call) -> Reply {
+    let (name, spec, options): (String, Dict, Dict) = call.arguments()?;
+    let options = decode::call_options(&mut call.options(names::MANAGER, options)?)?;
+    let (mut spec, access) = decode::spec(&name, spec)?;
+    spec.access = accounts::resolve(access).await?;
+    let launched = call.state.service.launch(&call.caller, spec, options).await?;
+    call.reply(&(encode::workspace(launched.workspace), encode::job(launched.job)))
+}
+
+async fn import_image(call: Call) -> Reply {
+    let (name, source, options): (String, Dict, Dict) = call.arguments()?;
+    let options = decode::call_options(&mut call.options(names::MANAGER, options)?)?;
+    let import = decode::image_import(&name, source)?;
+    let (image, job) = call.state.service.import_image(&call.caller, import, options).await?;
+    call.reply(&(encode::image(image), encode::job(job)))
+}
+
+async fn explain(call: Call) -> Reply {
+    let (verb, object, request, options): (String, OwnedObjectPath, Dict, Dict) = call.arguments()?;
+    call.options(names::MANAGER, options)?;
+    let verb = find_verb(&verb)?;
+    let workspace = explained_object(verb, object.as_str())?;
+    let mut asked = ExplainRequest { verb, workspace, spec: None, lease_seconds: None, host: None };
+    match verb {
+        Verb::Launch => {
+            let (mut spec, access) = decode::launch_request(request)?;
+            spec.access = accounts::resolve(access).await?;
+            asked.spec = Some(spec);
+        }
+        Verb::Renew => {
+            let mut request = Keys::new("request", request, &[keys::EXPLAIN_RENEW])?;
+            asked.lease_seconds = request.number(keys::LEASE_SECONDS);
+        }
+        Verb::Resume | Verb::Restore => {
+            let mut request = Keys::new("request", request, &[keys::EXPLAIN_RESUME])?;
+            asked.host = request.text(keys::HOST).map(|host| HostName::parse(&host)).transpose()?;
+        }
+        _ => drop(Keys::new("request", request, &[])?),
+    }
+    let decision = call.state.service.explain(&call.caller, asked).await?;
+    call.reply(&(encode::dry_decision(&decision),))
+}
+
+fn find_verb(word: &str) -> Result<Verb> {
+    Verb::ALL.into_iter().find(|verb| verb.name() == word).ok_or_else(|| {
+        let known: Vec<&str> = Verb::ALL.into_iter().map(Verb::name).collect();
+        let near = keys::nearest(word, known.iter().copied());
+        let remedy = near.map_or_else(|| "choose one of them".to_owned(), |near| format!("did you mean `{near}`?"));
+        Error::invalid(format!("verb `{}`", shown(word)), format!("is not one of {}", known.join(", ")), remedy)
+    })
+}
+
+/// The workspace that an explanation is about, if its verb is one of a workspace.
+fn explained_object(verb: Verb, object: &str) -> Result<Option<WorkspaceId>> {
+    let place = path::Object::parse(object);
+    let wrong = |fact: String, remedy: &str| Err(Error::invalid(format!("object `{}`", shown(object)), fact, remedy));
+    match verb {
+        Verb::Launch | Verb::ImageImport if object != path::NONE => {
+            wrong(format!("cannot be for {}, which makes an object", verb.name()), "give `/`")
+        }
+        Verb::Launch | Verb::ImageImport => Ok(None),
+        // These are judged by who asks, whatever object it is.
+        Verb::ImageManage | Verb::HostManage | Verb::PolicyManage | Verb::SiteManage => Ok(None),
+        _ => match place {
+            Some(path::Object::Workspace(id)) => Ok(Some(WorkspaceId(id))),
+            _ => wrong(format!("is not a workspace, which {} is about", verb.name()), "give the workspace's path"),
+        },
+    }
+}
+
+/// What a listed workspace must be like.
+#[derive(Debug, Default)]
+struct Filter {
+    name: Option<String>,
+    owner: Option<u32>,
+    state: Option<String>,
+    host: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Filter {
+    fn read(given: Dict) -> Result<Self> {
+        let mut filter = Keys::new("filter", given, &[keys::LIST_FILTER])?;
+        let states: Vec<&str> = vws_domain::State::ALL.into_iter().map(vws_domain::State::name).collect();
+        let state = filter.word(keys::STATE, &states, vws_domain::State::from_name)?;
+        Ok(Self {
+            name: filter.text(keys::NAME),
+            owner: filter.id(keys::OWNER),
+            state: state.map(|state| state.name().to_owned()),
+            host: filter.text(keys::HOST),
+            labels: filter.pairs(keys::LABEL).unwrap_or_default(),
+        })
+    }
+
+    fn takes(&self, workspace: &Workspace) -> bool {
+        let host = || workspace.host.as_ref().map_or("", HostName::as_str);
+        self.name.as_ref().is_none_or(|name| *name == workspace.spec.name)
+            && self.owner.is_none_or(|owner| owner == workspace.owner)
+            && self.state.as_ref().is_none_or(|state| state == workspace.state.name())
+            && self.host.as_ref().is_none_or(|name| name == host())
+            && self.labels.iter().all(|(key, value)| workspace.spec.labels.get(key) == Some(value))
+    }
+}
+
+/// A page of workspaces: as many visible ones as `limit`, or as were found among [`limits::LOOKED_AT`].
+async fn list(call: Call) -> Reply {
+    let (filter, options): (Dict, Dict) = call.arguments()?;
+    let mut options = call.options(names::MANAGER, options)?;
+    let limit = usize::try_from(options.limit(names::LIST_LIMIT, names::LIST_LIMIT_MAX)?).unwrap_or(usize::MAX);
+    let mut cursor = match options.text(keys::CURSOR).filter(|cursor| !cursor.is_empty()) {
+        Some(text) => Some(WorkspaceId::parse(&text).map_err(|_| {
+            options.invalid(keys::CURSOR, format!("is `{}`, which no page ended with", shown(&text)), "give what the last page returned, or leave it out")
+        })?),
+        None => None,
+    };
+    let filter = Filter::read(filter)?;
+    let mut page: Vec<Value> = Vec::new();
+    let mut looked_at = 0;
+    let mut more = true;
+    while more && page.len() < limit && looked_at < limits::LOOKED_AT {
+        let chunk: Vec<Arc<Workspace>> =
+            call.state.service.read(|site| site.workspaces_after(cursor).take(limits::JUDGED_AT_ONCE).cloned().collect());
+        more = chunk.len() == limits::JUDGED_AT_ONCE;
+        looked_at += chunk.len();
+        for workspace in chunk {
+            if page.len() == limit {
+                more = true;
+                break;
+            }
+            cursor = Some(workspace.id);
+            if filter.takes(&workspace) && call.state.service.may_view(&call.caller, &workspace) {
+                page.push(Value::Workspace(workspace));
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    let next = cursor.filter(|_| more).map(|id| id.to_string()).unwrap_or_default();
+    let page: Vec<Properties<'_>> = page.iter().map(listed).collect();
+    call.reply(&(page, next))
+}
+
+fn listed(workspace: &Value) -> Properties<'_> {
+    let mut properties = workspace.all();
+    properties.0.push(("Path", workspace.path().into()));
+    properties
+}
+
+async fn decisions(call: Call) -> Reply {
+    let (filter, options): (Dict, Dict) = call.arguments()?;
+    let limit = call.options(names::MANAGER, options)?.limit(names::DECISIONS_LIMIT, names::DECISIONS_LIMIT_MAX)?;
+    let mut filter = Keys::new("filter", filter, &[keys::DECISIONS_FILTER])?;
+    let workspace = match filter.text(keys::WORKSPACE) {
+        Some(text) => match path::Object::parse(&text) {
+            Some(path::Object::Workspace(id)) => Some(WorkspaceId(id)),
+            _ => return Err(filter.invalid(keys::WORKSPACE, format!("is `{}`, not a workspace", shown(&text)), "give the workspace's path").into()),
+        },
+        None => None,
+    };
+    let permitted = filter.word(keys::VERDICT, &["permit", "deny"], |word| match word {
+        "permit" => Some(true),
+        "deny" => Some(false),
+        _ => None,
+    })?;
+    let query = DecisionQuery {
+        id: filter.text(keys::ID).map(|id| DecisionId::parse(&id)).transpose()?,
+        workspace,
+        permitted,
+        since: filter.number(keys::SINCE).map(Timestamp),
+        limit,
+    };
+    let decisions = call.state.service.decisions(&call.caller, query).await?;
+    let decisions: Vec<Map<'_>> = decisions.iter().map(encode::decision).collect();
+    call.reply(&(decisions,))
+}
+
+fn subscribe(call: &Call) -> Reply {
+    let (options,): (Dict,) = call.arguments()?;
+    call.options(names::MANAGER, options)?;
+    call.state.subscriptions.add(&call.state, call.sender(), Arc::clone(&call.caller))?;
+    call.reply(&())
+}
+
+fn unsubscribe(call: &Call) -> Reply {
+    let (options,): (Dict,) = call.arguments()?;
+    call.options(names::MANAGER, options)?;
+    call.state.subscriptions.remove(&call.sender());
+    call.reply(&())
+}
+
+async fn events_since(call: Call) -> Reply {
+    let (sequence, options): (u64, Dict) = call.arguments()?;
+    let limit = call.options(names::MANAGER, options)?.limit(names::LIST_LIMIT, names::LIST_LIMIT_MAX)?;
+    let (events, last) = call.state.service.events_since(&call.caller, sequence, limit).await?;
+    let events: Vec<Map<'_>> = events.iter().map(encode::event).collect();
+    call.reply(&(events, last))
+}
+
+async fn add_host(call: Call) -> Reply {
+    let (name, host, options): (String, Dict, Dict) = call.arguments()?;
+    let options = decode::call_options(&mut call.options(names::MANAGER, options)?)?;
+    let name = HostName::parse(&name)?;
+    let host = decode::host(host)?;
+    let job = call.state.service.add_host(&call.caller, name.clone(), host, options).await?;
+    call.reply(&(encode::host(&name), encode::job(job)))
+}
+
+async fn backup(call: Call) -> Reply {
+    let (file, options): (zbus::OwnedFd, Dict) = call.arguments()?;
+    call.options(names::MANAGER, options)?;
+    call.state.service.backup(&call.caller, File::from(OwnedFd::from(file))).await?;
+    call.reply(&())
+}
+
+async fn doctor(call: Call) -> Reply {
+    let (options,): (Dict,) = call.arguments()?;
+    call.options(names::MANAGER, options)?;
+    let findings = call.state.service.doctor(&call.caller).await?;
+    let findings: Vec<Map<'_>> = findings.iter().map(encode::finding).collect();
+    call.reply(&(findings,))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{explained_object, find_verb};
+    use vws_domain::{Verb, WorkspaceId};
+
+    #[test]
+    fn an_explanation_is_about_the_right_kind_of_object() {
+        let path = "/org/virtualworkspaces1/workspaces/w00000000000000000000000000000005";
+        assert_eq!(explained_object(Verb::Renew, path).unwrap(), Some(WorkspaceId(5)));
+        assert_eq!(explained_object(Verb::Launch, "/").unwrap(), None);
+        assert!(explained_object(Verb::Launch, path).is_err());
+        assert!(explained_object(Verb::Destroy, "/").is_err());
+        assert_eq!(find_verb("lunch").unwrap_err().remedy, "did you mean `launch`?");
+        assert_eq!(find_verb("save-image").unwrap(), Verb::SaveImage);
+    }
+}

@@ -1,0 +1,94 @@
+//! How records change: a workspace's new value, its reservation and the event that tells of it always go together. The only place that
+//! writes workspaces, reservations and jobs into a transaction.
+
+use crate::core::{About, Tx};
+use std::sync::Arc;
+use vws_domain::{Cause, Change, Error, Job, JobState, Reservation, Result, State, StateEvent, Workspace};
+
+/// What the workspace holds.
+#[must_use]
+pub fn reservation_of(workspace: &Workspace) -> Reservation {
+    Reservation {
+        workspace: workspace.id,
+        name: workspace.spec.name.clone(),
+        owner: workspace.owner,
+        group: workspace.group.clone(),
+        host: workspace.host.clone(),
+        resources: workspace.resources,
+        running: workspace.state.runs(),
+        labels: workspace.spec.labels.clone(),
+        lease_from: workspace.lease.from,
+        lease_until: workspace.lease.until,
+    }
+}
+
+/// Writes a new workspace with its reservation.
+pub fn create_workspace(tx: &mut Tx<'_>, workspace: Workspace) {
+    let about = About { workspace: Some(workspace.id), job: workspace.job, host: workspace.host.clone(), image: None };
+    tx.put(Change::PutReservation(Arc::new(reservation_of(&workspace))));
+    tx.event("workspace.created", about, workspace.owner, format!("workspace `{}` is {}", workspace.spec.name, workspace.state.name()));
+    tx.put(Change::PutWorkspace(Arc::new(workspace)));
+}
+
+/// Writes the new value of a workspace, its reservation if that changed, and one event. A workspace that is `gone` gives its
+/// reservation up: whoever makes it gone has seen the machine's absence.
+pub fn change_workspace(tx: &mut Tx<'_>, old: &Workspace, mut new: Workspace) {
+    if *old == new {
+        return;
+    }
+    new.version = old.version + 1;
+    new.changed_at = tx.now;
+    let about = About { workspace: Some(new.id), job: new.job, host: new.host.clone(), image: None };
+    if new.state == State::Gone {
+        tx.put(Change::ReleaseReservation(new.id));
+    } else {
+        let reservation = reservation_of(&new);
+        if tx.site.reservation(new.id).is_none_or(|held| **held != reservation) {
+            tx.put(Change::PutReservation(Arc::new(reservation)));
+        }
+    }
+    let (kind, text) = if old.state == new.state {
+        ("workspace.changed", format!("workspace `{}` changed", new.spec.name))
+    } else {
+        let because = if new.cause.text.is_empty() { String::new() } else { format!(": {}", new.cause.text) };
+        ("workspace.state", format!("workspace `{}` is {}{because}", new.spec.name, new.state.name()))
+    };
+    tx.event(kind, about, new.owner, text);
+    tx.put(Change::PutWorkspace(Arc::new(new)));
+}
+
+/// The workspace after `event`, for `cause`.
+///
+/// # Errors
+/// Internal: the event cannot happen in its state.
+pub fn after(mut workspace: Workspace, event: StateEvent, code: &str, text: &str) -> Result<Workspace> {
+    workspace.state = workspace
+        .state
+        .next(event)
+        .map_err(|illegal| Error::internal(workspace.object(), illegal.to_string()))?;
+    workspace.cause = Cause { code: code.to_owned(), text: text.to_owned() };
+    Ok(workspace)
+}
+
+/// Writes a job and the event that tells of it.
+pub fn put_job(tx: &mut Tx<'_>, job: Job) {
+    let about = About::job(&job);
+    let what = job.kind.name();
+    let (kind, text) = match job.state {
+        JobState::Queued => ("job.accepted", format!("{what} accepted")),
+        JobState::Running => ("job.progress", format!("{what}: {}", job.progress.phase)),
+        JobState::Undoing => ("job.undoing", format!("{what} is being taken back: {}", job.progress.phase)),
+        JobState::Done => ("job.ended", format!("{what} done{}", joined(&job.message))),
+        JobState::Failed => {
+            let why = job.error.as_ref().map(ToString::to_string).unwrap_or_default();
+            ("job.ended", format!("{what} failed{}", joined(&why)))
+        }
+        JobState::Cancelled => ("job.ended", format!("{what} cancelled")),
+    };
+    tx.event(kind, about, job.owner, text);
+    tx.put(Change::PutJob(Arc::new(job)));
+}
+
+fn joined(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {text}") }
+}

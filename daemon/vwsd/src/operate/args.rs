@@ -1,0 +1,97 @@
+//! What jobs carry: arguments and scratch, as JSON. Written by admission, read by the steps, also after a restart.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use vws_domain::{Error, Result};
+
+/// Where the bytes of an image come from, as far as it survives a restart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "lowercase")]
+pub enum Source {
+    /// An open file in the daemon's memory, by its place in the list that was handed over. Lost at a restart.
+    Handed {
+        /// Place in the list.
+        index: usize,
+    },
+    /// A path.
+    Path {
+        /// The path.
+        path: String,
+    },
+    /// A URL.
+    Url {
+        /// The URL.
+        url: String,
+        /// The sha256 that its bytes must have.
+        digest: String,
+    },
+}
+
+/// Bytes to import for an image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImportArgs {
+    /// The image, by id.
+    pub image: String,
+    /// Root disk.
+    pub disk: Option<Source>,
+    /// sha256 that the disk must have.
+    pub digest: Option<String>,
+    /// Kernel.
+    pub kernel: Option<Source>,
+    /// Initial RAM disk.
+    pub initrd: Option<Source>,
+    /// Size that the disk may have at most, in MiB, if room was reserved for it already.
+    pub most_mib: Option<u64>,
+}
+
+/// Arguments of a create job.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CreateArgs {
+    /// Images to import first: those that the request named by path or URL.
+    pub imports: Vec<ImportArgs>,
+}
+
+/// Arguments of a stop job.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct StopArgs {
+    /// Milliseconds to wait for the guest; 0: force at once.
+    pub guest_timeout_ms: u64,
+}
+
+/// Arguments of a serialize job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SerializeArgs {
+    /// The bundle to make, by id.
+    pub bundle: String,
+    /// Whether the guest stood still when it was asked for.
+    pub paused: bool,
+}
+
+/// Arguments of a restore job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RestoreArgs {
+    /// The bundle, by id.
+    pub bundle: String,
+}
+
+/// Arguments of a probe.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ProbeArgs {
+    /// Whether to boot a guest anew even if an earlier result is remembered.
+    pub fresh: bool,
+}
+
+/// Writes arguments.
+///
+/// # Errors
+/// Internal: a value that JSON cannot hold.
+pub fn write(args: &impl Serialize) -> Result<String> {
+    serde_json::to_string(args).map_err(|error| Error::internal("a job's arguments", error.to_string()))
+}
+
+/// Reads arguments.
+///
+/// # Errors
+/// Internal: the database holds what this version did not write.
+pub fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| Error::internal("a job's arguments", format!("{error} in {text}")))
+}

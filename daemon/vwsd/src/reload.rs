@@ -1,0 +1,147 @@
+//! Hot reload: notify -> settle -> [`Policies::reload`] -> tell.
+//!
+//! Owns: watching. A watched file dies with its first atomic save, so folders are watched: the policy folder, its parent (the folder
+//! itself may be swapped), and the folders that links in them lead to; all are found anew after each reload. Our own reads come back
+//! as access events and are ignored. What notifications miss, a slow poll finds.
+
+use crate::core::{About, Core};
+use crate::policies::{Policies, Reloaded};
+use notify::{EventKind, RecursiveMode, Watcher};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use vws_store::Store;
+
+/// Quiet time after the last change before a reload.
+pub const SETTLE: Duration = Duration::from_millis(200);
+/// A reload is not put off longer than this by ever new changes.
+pub const SETTLE_MOST: Duration = Duration::from_secs(2);
+/// How often the folder is looked at without a notification.
+pub const POLL: Duration = Duration::from_secs(30);
+
+/// Loads the folder once and tells what came of it.
+///
+/// # Errors
+/// When the outcome cannot be written to the store.
+pub async fn reload_now(policies: &Arc<Policies>, core: &Arc<Core>, store: &Arc<Store>) -> vws_domain::Result<()> {
+    let keeper = Arc::clone(policies);
+    let (outcome, set) = tokio::task::spawn_blocking(move || keeper.reload())
+        .await
+        .map_err(|error| vws_domain::Error::internal("the policies", error.to_string()))?;
+    if let Some(set) = set {
+        store.put_policy_set(set.hash(), &set.sources().files)?;
+    }
+    let (kind, text) = match outcome {
+        Reloaded::Unchanged => return Ok(()),
+        Reloaded::Loaded(generation) => {
+            tracing::info!(generation, "policies loaded");
+            ("policy.loaded", format!("generation {generation} is in force"))
+        }
+        Reloaded::Rejected { problem, kept } => {
+            let rest = if kept { "the last good set stays in force" } else { "nothing is in force and every decision is refused" };
+            tracing::error!(%problem, "policies refused: {rest}");
+            ("policy.rejected", format!("{problem}; {rest}"))
+        }
+    };
+    core.transact(move |tx| {
+        tx.event(kind, About::default(), 0, text);
+        Ok(())
+    })
+    .await
+}
+
+/// Watches for ever. `poke` asks for a reload from elsewhere (a signal).
+pub async fn watch(policies: Arc<Policies>, core: Arc<Core>, store: Arc<Store>, mut poke: mpsc::UnboundedReceiver<()>) {
+    let (changed, mut changes) = mpsc::unbounded_channel();
+    let mut watcher = match notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let matters = event.as_ref().map_or(true, |event| !matches!(event.kind, EventKind::Access(_)));
+        if matters {
+            let _ = changed.send(());
+        }
+    }) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "policy files cannot be watched; they are looked at every {} s", POLL.as_secs());
+            None
+        }
+    };
+    let mut watched = BTreeSet::new();
+    loop {
+        if let Some(watcher) = &mut watcher {
+            rearm(watcher, policies.directory(), &mut watched);
+        }
+        tokio::select! {
+            Some(()) = changes.recv() => settle(&mut changes).await,
+            Some(()) = poke.recv() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+        // A watch on a folder that was replaced is dead although its path is the same.
+        if let Some(watcher) = &mut watcher {
+            for path in std::mem::take(&mut watched) {
+                let _ = watcher.unwatch(&path);
+            }
+            rearm(watcher, policies.directory(), &mut watched);
+        }
+        if let Err(error) = reload_now(&policies, &core, &store).await {
+            tracing::error!(%error, "the outcome of a policy reload could not be recorded");
+        }
+        // Arming and reading made events of their own: creations and changes among them are seen by the next round's settle.
+    }
+}
+
+async fn settle(changes: &mut mpsc::UnboundedReceiver<()>) {
+    let give_up = tokio::time::Instant::now() + SETTLE_MOST;
+    while tokio::time::Instant::now() < give_up {
+        match tokio::time::timeout(SETTLE, changes.recv()).await {
+            Ok(Some(())) => {}
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+fn rearm(watcher: &mut impl Watcher, directory: &Path, watched: &mut BTreeSet<PathBuf>) {
+    for path in places(directory) {
+        if watched.contains(&path) {
+            continue;
+        }
+        match watcher.watch(&path, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                watched.insert(path);
+            }
+            Err(error) => tracing::debug!(%error, path = %path.display(), "not watched"),
+        }
+    }
+}
+
+/// The folder, its parent, where it really is, and the folders that links in it lead to.
+fn places(directory: &Path) -> BTreeSet<PathBuf> {
+    let mut places = BTreeSet::new();
+    let mut add = |path: &Path| {
+        places.insert(path.to_owned());
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            places.insert(parent.to_owned());
+        }
+    };
+    add(directory);
+    if let Ok(real) = directory.canonicalize() {
+        add(&real);
+    }
+    for folder in [directory.to_owned(), directory.join("lib")] {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        if folder != directory {
+            add(&folder);
+        }
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path.is_symlink() {
+                if let Ok(real) = path.canonicalize() {
+                    add(&real.parent().map_or_else(|| real.clone(), Path::to_owned));
+                }
+            }
+        }
+    }
+    places.retain(|path| path.is_dir());
+    places
+}
