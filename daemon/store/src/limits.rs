@@ -1,0 +1,43 @@
+//! The named limits of the store: how much one transaction takes in, and how long records are kept.
+
+/// Limits of a [`crate::Store`]. Only what is no longer part of the projection is ever pruned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Batches that share one transaction and one fsync, at most.
+    pub group_batches: usize,
+    /// Committed batches between two prunings.
+    pub prune_every: u64,
+    /// Events kept, newest first: how far back `EventsSince` reaches.
+    pub events: u64,
+    /// Ended jobs kept after they are no longer shown.
+    pub ended_jobs: u64,
+    /// Decisions kept: how far back `vws why` and replay reach.
+    pub decisions: u64,
+    /// Workspaces kept after they are gone.
+    pub gone_workspaces: u64,
+    /// Bundles kept after they were consumed.
+    pub consumed_bundles: u64,
+    /// Policy sets kept besides those that a kept decision names.
+    pub policy_sets: u64,
+    /// Old versions of hosts, and of reservations, kept for replay. Versions that no kept decision saw go first.
+    pub ledger_versions: u64,
+    /// Seconds for which a request id is remembered.
+    pub request_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            group_batches: 256,
+            prune_every: 2_000,
+            events: 100_000,
+            ended_jobs: 20_000,
+            decisions: 50_000,
+            gone_workspaces: 20_000,
+            consumed_bundles: 20_000,
+            policy_sets: 64,
+            ledger_versions: 500_000,
+            request_seconds: 7 * 86_400,
+        }
+    }
+}

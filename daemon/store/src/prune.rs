@@ -1,0 +1,74 @@
+//! Retention: what is old goes, a bounded number of records stays. Nothing that is part of the projection is touched.
+
+use rusqlite::Connection;
+
+use crate::fail::{Tried, int};
+use crate::limits::Limits;
+
+/// Removes what exceeds `limits`. In one transaction of its own.
+pub(crate) fn run(connection: &mut Connection, limits: &Limits) -> Tried<()> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let keep_newest = [
+        (limits.events, "DELETE FROM events WHERE sequence <= (SELECT sequence FROM events ORDER BY sequence DESC LIMIT 1 OFFSET ?)"),
+        (limits.decisions, "DELETE FROM decisions WHERE position <= (SELECT position FROM decisions ORDER BY position DESC LIMIT 1 OFFSET ?)"),
+        (
+            limits.ended_jobs,
+            "DELETE FROM jobs WHERE shown = 0 AND ended_at IS NOT NULL AND (ended_at, id) <= (SELECT ended_at, id FROM jobs \
+             WHERE shown = 0 AND ended_at IS NOT NULL ORDER BY ended_at DESC, id DESC LIMIT 1 OFFSET ?)",
+        ),
+        (
+            limits.consumed_bundles,
+            "DELETE FROM bundles WHERE consumed_at IS NOT NULL AND (consumed_at, id) <= (SELECT consumed_at, id FROM bundles \
+             WHERE consumed_at IS NOT NULL ORDER BY consumed_at DESC, id DESC LIMIT 1 OFFSET ?)",
+        ),
+        (
+            limits.policy_sets,
+            "DELETE FROM policy_sets WHERE hash NOT IN (SELECT policy FROM decisions) AND position <= \
+             (SELECT position FROM policy_sets ORDER BY position DESC LIMIT 1 OFFSET ?)",
+        ),
+    ];
+    for (limit, statement) in keep_newest {
+        transaction.execute(statement, [int(limit)?])?;
+    }
+    history(&transaction, limits)?;
+    // After the history: a record stays as long as an old version of its reservation does.
+    transaction.execute(
+        "DELETE FROM workspaces WHERE state = 'gone' AND (changed_at, id) <= (SELECT changed_at, id FROM workspaces \
+         WHERE state = 'gone' ORDER BY changed_at DESC, id DESC LIMIT 1 OFFSET ?) \
+         AND NOT EXISTS (SELECT 1 FROM reservations WHERE workspace = workspaces.id)",
+        [int(limits.gone_workspaces)?],
+    )?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Old versions of the ledger are kept as far back as the oldest kept decision, but never more than the limit.
+fn history(connection: &Connection, limits: &Limits) -> Tried<()> {
+    let number = |statement: &str, limit: Option<u64>| -> Tried<Option<i64>> {
+        let parameters: Vec<i64> = limit.map(int).transpose()?.into_iter().collect();
+        let mut statement = connection.prepare(statement)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+        Ok(rows.next()?.map(|row| row.get(0)).transpose()?.flatten())
+    };
+    let last = number("SELECT max(sequence) FROM transactions", None)?.unwrap_or(0);
+    let mut floor = number("SELECT min(ledger) FROM decisions", None)?.unwrap_or(last).min(last);
+    for table in ["hosts", "reservations"] {
+        let beyond = format!(
+            "SELECT sequence_to FROM {table} WHERE sequence_to IS NOT NULL ORDER BY sequence_to DESC LIMIT 1 OFFSET ?"
+        );
+        floor = floor.max(number(&beyond, Some(limits.ledger_versions))?.unwrap_or(0));
+    }
+    for table in ["hosts", "reservations"] {
+        connection.execute(&format!("DELETE FROM {table} WHERE sequence_to <= ?"), [floor])?;
+    }
+    connection.execute("DELETE FROM transactions WHERE sequence < ?", [floor])?;
+    connection.execute("UPDATE meta SET value = max(value, ?) WHERE key = 'history_from'", [floor])?;
+    Ok(())
+}
+
+/// Forgets request ids older than the limit, counted from the newest. Only while opening: the projection never forgets one.
+pub(crate) fn requests(connection: &Connection, limits: &Limits) -> Tried<()> {
+    let age = int(limits.request_seconds.saturating_mul(1_000_000).min(u64::from(u32::MAX) * 1_000_000))?;
+    connection.execute("DELETE FROM requests WHERE at < (SELECT max(at) FROM transactions) - ?", [age])?;
+    Ok(())
+}

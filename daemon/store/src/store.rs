@@ -1,0 +1,195 @@
+//! The store's front: open, commit, read, back up, close.
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
+use vws_domain::{Change, Error, ErrorKind, PolicyHash, Result, Site, Timestamp};
+
+use crate::fail::{Fail, Tried};
+use crate::limits::Limits;
+use crate::open;
+use crate::reader::Reader;
+use crate::writer::{Command, Done, Writer};
+
+/// Pages that a backup copies between two reports of progress.
+const BACKUP_PAGES: i32 = 256;
+
+/// What one transaction of the ledger writes: all of it or nothing.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Its number: the last one's plus one.
+    pub sequence: u64,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// What it writes. Workspaces are written first, everything else in this order.
+    pub changes: Vec<Change>,
+}
+
+/// The database of a daemon. One process has it open; others are kept out by a lock.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    commands: Sender<Command>,
+    writer: Option<JoinHandle<()>>,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens or creates the database at `path` and loads the projection.
+    ///
+    /// # Errors
+    /// What it refuses it leaves untouched: a database of a newer version ([`ErrorKind::Unsupported`], code
+    /// `newer-database`), one that another process has open ([`ErrorKind::InvalidState`], `state-in-use`, names its pid), a
+    /// file that is not ours (`not-ours`), a damaged one ([`ErrorKind::Damaged`]).
+    pub fn open(path: &Path) -> Result<(Self, Site)> {
+        Self::open_with(path, Limits::default())
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(path: &Path, limits: Limits) -> Result<(Self, Site)> {
+        let opened = open::open(path, &limits)?;
+        let (commands, receiver) = mpsc::channel();
+        let writer = Writer {
+            connection: opened.connection,
+            commands: receiver,
+            limits,
+            path: path.to_owned(),
+            last: opened.site.sequence,
+            since_prune: 0,
+            broken: None,
+        };
+        let writer = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| Error::internal(open::object(path), format!("its writer thread did not start: {error}")))?;
+        Ok((Self { path: path.to_owned(), commands, writer: Some(writer), _lock: opened.lock }, opened.site))
+    }
+
+    /// Hands a batch to the writer. `done` is called once, on the writer's thread, in the order of the commits, after the
+    /// fsync of the transaction that holds the batch; it should only pass the news on.
+    ///
+    /// Errors that `done` gets, by code:
+    /// - `constraint` or [`ErrorKind::InvalidArgument`]: the batch itself was refused. Those before it stand. Its number stays
+    ///   free, so that those already handed in behind it get `sequence`: they were decided on a state that never came to be.
+    /// - `sequence`: the number is not the last one's plus one; nothing was written.
+    /// - [`ErrorKind::NoSpace`]: the whole group was taken back. The next batch begins again at the last committed number
+    ///   plus one.
+    /// - `store-failed`: the device failed while it was told to sync, so that it is open what is on it. The store takes no
+    ///   more; the daemon has to open it again.
+    /// - `store-closed`: the store was closed before.
+    pub fn commit(&self, batch: Batch, done: impl FnOnce(Result<u64>) + Send + 'static) {
+        // A send that fails drops the command, and the drop answers.
+        drop(self.commands.send(Command::Commit(batch, Done::new(done))));
+    }
+
+    /// [`Store::commit`] that waits for the outcome.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn commit_wait(&self, batch: Batch) -> Result<u64> {
+        let (answer, wait) = mpsc::sync_channel(1);
+        self.commit(batch, move |outcome| drop(answer.send(outcome)));
+        wait.recv().unwrap_or_else(|_| Err(Error::internal(open::object(&self.path), "the writer thread is gone")))
+    }
+
+    /// Keeps the sources of a policy set, once by its hash: file name to text. Waits until it is durable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSpace`], or the store failed.
+    pub fn put_policy_set(&self, hash: &PolicyHash, files: &BTreeMap<String, String>) -> Result<()> {
+        let (answer, wait) = mpsc::sync_channel(1);
+        let done = Done::new(move |outcome| drop(answer.send(outcome)));
+        drop(self.commands.send(Command::PolicySet { hash: hash.0.clone(), files: files.clone(), done }));
+        wait.recv().unwrap_or_else(|_| Err(Error::internal(open::object(&self.path), "the writer thread is gone")))
+    }
+
+    /// A reader with a connection of its own. It sees what is committed, and never waits for the writer.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn reader(&self) -> Result<Reader> {
+        Reader::open(&self.path)
+    }
+
+    /// Writes a copy of one instant to the new file `to` while the daemon goes on. `progress` gets pages done and pages in
+    /// all. The file is complete when it appears under its name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`], [`ErrorKind::NoSpace`], or the file cannot be written. Nothing is left behind.
+    pub fn backup(&self, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<()> {
+        let object = format!("backup `{}`", to.display());
+        let failed = |error: std::io::Error| {
+            Error::new(ErrorKind::InvalidArgument, object.clone(), format!("cannot be written: {error}"), "choose another place")
+        };
+        if to.symlink_metadata().is_ok() {
+            return Err(Error::new(ErrorKind::AlreadyExists, object, "is there already", "choose another name, or remove it first"));
+        }
+        let part = open::beside(to, ".part");
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
+        let outcome = copy(&self.path, &part, &mut progress).map_err(|fail| fail.about(object.clone())).and_then(|()| {
+            File::open(&part).and_then(|file| file.sync_all()).map_err(failed)?;
+            // A hard link, unlike a rename, never replaces what appeared there in between.
+            std::fs::hard_link(&part, to).map_err(failed)
+        });
+        for leftover in ["", "-journal", "-wal", "-shm"] {
+            let path = open::beside(&part, leftover);
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(file = %path.display(), error = %error, "a part of a backup could not be removed");
+            }
+        }
+        outcome?;
+        open::sync_folder(to)
+    }
+
+    /// Finishes what was handed in, notes the orderly end, and lets go of the file. Dropping does the same.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        drop(self.commands.send(Command::Stop));
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!(database = %self.path.display(), "the store's writer thread had failed");
+        }
+    }
+}
+
+/// Copies the database at one instant: an open read transaction holds it, so that commits in between do not restart the copy.
+fn copy(from: &Path, to: &Path, progress: &mut impl FnMut(u64, u64)) -> Tried<()> {
+    let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let mut target = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let instant = source.unchecked_transaction()?;
+    instant.query_row("SELECT count(*) FROM meta", [], |_| Ok(()))?;
+    {
+        let backup = Backup::new(&source, &mut target)?;
+        loop {
+            let step = backup.step(BACKUP_PAGES)?;
+            let at = backup.progress();
+            let pages = |count: i32| u64::try_from(count).unwrap_or(0);
+            progress(pages(at.pagecount).saturating_sub(pages(at.remaining)), pages(at.pagecount));
+            match step {
+                StepResult::Done => break,
+                StepResult::More => {}
+                // Nobody else knows the target, and the source is a snapshot: somebody else's lock is a defect.
+                _ => return Err(Fail::Row("another process holds a lock on the copy".to_owned())),
+            }
+        }
+    }
+    target.close().map_err(|(_, error)| error)?;
+    Ok(())
+}

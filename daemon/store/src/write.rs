@@ -1,0 +1,89 @@
+//! One change, one statement or two: how a [`Change`] becomes rows. The sequence number of the transaction versions hosts
+//! and reservations.
+
+use rusqlite::{Connection, params};
+use std::collections::BTreeMap;
+use vws_domain::Change;
+
+use crate::fail::{Tried, int};
+use crate::store::Batch;
+use crate::tables;
+
+/// Writes everything of `batch`. Workspaces first, because reservations refer to them; otherwise in the given order.
+pub(crate) fn batch(connection: &Connection, batch: &Batch) -> Tried<()> {
+    connection
+        .prepare_cached("INSERT INTO transactions (sequence, at) VALUES (?, ?)")?
+        .execute(params![int(batch.sequence)?, int(batch.at.0)?])?;
+    let (workspaces, others): (Vec<&Change>, Vec<&Change>) =
+        batch.changes.iter().partition(|change| matches!(change, Change::PutWorkspace(_)));
+    workspaces.into_iter().chain(others).try_for_each(|change| write(connection, change, batch.sequence))
+}
+
+fn write(connection: &Connection, change: &Change, sequence: u64) -> Tried<()> {
+    match change {
+        Change::PutWorkspace(workspace) => tables::put_workspace(connection, workspace),
+        Change::PutReservation(reservation) => {
+            end_version(connection, &RESERVATIONS, &reservation.workspace.to_string(), sequence)?;
+            tables::insert_reservation(connection, reservation, sequence)
+        }
+        Change::ReleaseReservation(id) => end_version(connection, &RESERVATIONS, &id.to_string(), sequence),
+        Change::PutHost(host) => {
+            end_version(connection, &HOSTS, host.name.as_str(), sequence)?;
+            tables::insert_host(connection, host, sequence)
+        }
+        Change::RemoveHost(name) => end_version(connection, &HOSTS, name.as_str(), sequence),
+        Change::PutImage(image) => tables::put_image(connection, image),
+        Change::RemoveImage(id) => run(connection, "DELETE FROM images WHERE id = ?", &id.to_string()),
+        Change::PutBundle(bundle) => tables::put_bundle(connection, bundle),
+        Change::RemoveBundle(id) => run(connection, "DELETE FROM bundles WHERE id = ?", &id.to_string()),
+        Change::PutJob(job) => tables::put_job(connection, job),
+        Change::ForgetJob(id) => run(connection, "UPDATE jobs SET shown = 0 WHERE id = ?", &id.to_string()),
+        Change::PutDecision(decision) => tables::put_decision(connection, decision),
+        Change::PutRequest(request) => tables::put_request(connection, request),
+        Change::Event(event) => {
+            tables::insert_event(connection, event)?;
+            connection
+                .prepare_cached("UPDATE meta SET value = max(value, ?) WHERE key = 'event_sequence'")?
+                .execute([int(event.sequence)?])?;
+            Ok(())
+        }
+    }
+}
+
+/// The statements that end the present version of a row of the ledger.
+struct Versioned {
+    /// A version that began in this very transaction was never in force: it goes.
+    drop: &'static str,
+    /// An older one ends here.
+    end: &'static str,
+}
+
+const RESERVATIONS: Versioned = Versioned {
+    drop: "DELETE FROM reservations WHERE workspace = ?1 AND sequence_from = ?2",
+    end: "UPDATE reservations SET sequence_to = ?2 WHERE workspace = ?1 AND sequence_to IS NULL",
+};
+const HOSTS: Versioned = Versioned {
+    drop: "DELETE FROM hosts WHERE name = ?1 AND sequence_from = ?2",
+    end: "UPDATE hosts SET sequence_to = ?2 WHERE name = ?1 AND sequence_to IS NULL",
+};
+
+fn end_version(connection: &Connection, table: &Versioned, key: &str, sequence: u64) -> Tried<()> {
+    for statement in [table.drop, table.end] {
+        connection.prepare_cached(statement)?.execute(params![key, int(sequence)?])?;
+    }
+    Ok(())
+}
+
+fn run(connection: &Connection, statement: &str, key: &str) -> Tried<()> {
+    connection.prepare_cached(statement)?.execute([key])?;
+    Ok(())
+}
+
+/// Keeps the sources of a policy set, once.
+pub(crate) fn policy_set(connection: &Connection, hash: &str, files: &BTreeMap<String, String>) -> Tried<()> {
+    let files = crate::rows::to_json::<BTreeMap<String, String>, _>(files)?;
+    connection
+        .prepare_cached("INSERT INTO policy_sets (hash, files) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING")?
+        .execute([hash, &files])?;
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! The writer thread: the only one that changes the database. It takes whatever waits, up to a limit, writes it in one
+//! transaction, and answers after the fsync, in order. While one group is being synced the next one gathers.
+
+use rusqlite::Connection;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+use vws_domain::{Error, ErrorKind, Result};
+
+use crate::fail::{Fail, Tried};
+use crate::limits::Limits;
+use crate::store::Batch;
+use crate::{open, prune, write};
+
+/// Called once with the outcome; on its drop at the latest, so that nobody waits for ever.
+pub(crate) struct Done<T>(Option<Box<dyn FnOnce(Result<T>) + Send>>);
+
+impl<T> Done<T> {
+    pub(crate) fn new(call: impl FnOnce(Result<T>) + Send + 'static) -> Self {
+        Self(Some(Box::new(call)))
+    }
+
+    pub(crate) fn call(mut self, outcome: Result<T>) {
+        if let Some(call) = self.0.take() {
+            call(outcome);
+        }
+    }
+}
+
+impl<T> Drop for Done<T> {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call(Err(Error::new(
+                ErrorKind::Busy,
+                "the store",
+                "is closed: nothing was written",
+                "repeat the request when the daemon is back",
+            )
+            .with_code("store-closed")));
+        }
+    }
+}
+
+/// What the writer is asked.
+pub(crate) enum Command {
+    Commit(Batch, Done<u64>),
+    PolicySet { hash: String, files: BTreeMap<String, String>, done: Done<()> },
+    Stop,
+}
+
+/// The writer thread's own.
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) limits: Limits,
+    pub(crate) path: PathBuf,
+    /// Sequence number of the last transaction.
+    pub(crate) last: u64,
+    /// Batches since the last pruning.
+    pub(crate) since_prune: u64,
+    /// Set when a commit failed in a way that leaves open what is on the disk.
+    pub(crate) broken: Option<String>,
+}
+
+impl Writer {
+    /// Works until it is told to stop or nobody is left to tell.
+    pub(crate) fn run(mut self) {
+        while let Ok(first) = self.commands.recv() {
+            let mut group = vec![first];
+            while group.len() < self.limits.group_batches {
+                match self.commands.try_recv() {
+                    Ok(command) => group.push(command),
+                    Err(_) => break,
+                }
+            }
+            let stop = group.iter().position(|command| matches!(command, Command::Stop));
+            if let Some(stop) = stop {
+                // What stands behind the stop is answered by its drop.
+                group.truncate(stop);
+            }
+            self.group(group);
+            if stop.is_some() {
+                break;
+            }
+            self.prune();
+        }
+        self.close();
+    }
+
+    fn group(&mut self, group: Vec<Command>) {
+        if group.is_empty() {
+            return;
+        }
+        if let Some(detail) = &self.broken {
+            let error = self.in_doubt(detail);
+            return refuse(group, &error);
+        }
+        match self.transaction(&group) {
+            Ok((last, outcomes)) => {
+                self.last = last;
+                self.since_prune += u64::try_from(outcomes.len()).unwrap_or(u64::MAX);
+                for (command, outcome) in group.into_iter().zip(outcomes) {
+                    match command {
+                        Command::Commit(_, done) => done.call(outcome),
+                        Command::PolicySet { done, .. } => done.call(outcome.map(|_| ())),
+                        Command::Stop => {}
+                    }
+                }
+            }
+            Err((fail, committing)) => {
+                tracing::error!(error = %fail, "a transaction could not be written");
+                self.roll_back();
+                if committing && !fail.is_full() {
+                    // Whether the log holds it is unknown, and a later fsync may claim a success that it has not: stop here.
+                    self.broken = Some(fail.to_string());
+                    let error = self.in_doubt(&fail.to_string());
+                    return refuse(group, &error);
+                }
+                let error = fail.about(open::object(&self.path));
+                refuse(group, &error);
+            }
+        }
+    }
+
+    /// Writes the group; `Err` says whether it happened while committing. Own failures of a batch are among the outcomes.
+    fn transaction(&mut self, group: &[Command]) -> std::result::Result<(u64, Vec<Result<u64>>), (Fail, bool)> {
+        let early = |error: rusqlite::Error| (Fail::from(error), false);
+        self.run_sql("BEGIN IMMEDIATE").map_err(early)?;
+        let mut last = self.last;
+        let mut outcomes = Vec::with_capacity(group.len());
+        for command in group {
+            self.run_sql("SAVEPOINT one").map_err(early)?;
+            let outcome = match command {
+                Command::Commit(batch, _) => self.batch(batch, &mut last).map_err(|fail| (fail, false))?,
+                Command::PolicySet { hash, files, .. } => match write::policy_set(&self.connection, hash, files) {
+                    Ok(()) => Ok(0),
+                    Err(fail) if fail.is_own() => {
+                        self.run_sql("ROLLBACK TO one").map_err(early)?;
+                        Err(fail.about(format!("policy set `{hash}`")))
+                    }
+                    Err(fail) => return Err((fail, false)),
+                },
+                Command::Stop => Ok(0),
+            };
+            self.run_sql("RELEASE one").map_err(early)?;
+            outcomes.push(outcome);
+        }
+        self.run_sql("COMMIT").map_err(|error| (Fail::from(error), true))?;
+        Ok((last, outcomes))
+    }
+
+    /// One batch inside its savepoint. The outer error is the whole transaction's.
+    fn batch(&self, batch: &Batch, last: &mut u64) -> Tried<Result<u64>> {
+        let next = last.saturating_add(1);
+        if batch.sequence != next {
+            return Ok(Err(Error::new(
+                ErrorKind::Conflict,
+                format!("transaction {}", batch.sequence),
+                format!("does not follow: the ledger is at {last}, {next} comes next"),
+                "repeat the request",
+            )
+            .with_code("sequence")));
+        }
+        match write::batch(&self.connection, batch) {
+            Ok(()) => {
+                *last = next;
+                Ok(Ok(next))
+            }
+            Err(fail) if fail.is_own() => {
+                self.run_sql("ROLLBACK TO one")?;
+                tracing::warn!(sequence = next, error = %fail, "a transaction was refused by the database");
+                Ok(Err(fail.about(format!("transaction {next}"))))
+            }
+            Err(fail) => Err(fail),
+        }
+    }
+
+    fn run_sql(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+
+    fn roll_back(&mut self) {
+        // SQLite has rolled back by itself after some failures.
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.run_sql("ROLLBACK")
+        {
+            self.broken = Some(format!("rollback: {error}"));
+        }
+    }
+
+    fn in_doubt(&self, detail: &str) -> Error {
+        Error::internal(open::object(&self.path), detail).with_code("store-failed")
+    }
+
+    fn prune(&mut self) {
+        if self.since_prune < self.limits.prune_every || self.broken.is_some() {
+            return;
+        }
+        self.since_prune = 0;
+        if let Err(fail) = prune::run(&mut self.connection, &self.limits) {
+            tracing::warn!(error = %fail, "old records could not be pruned; they stay for now");
+            self.roll_back();
+        }
+    }
+
+    fn close(self) {
+        if self.broken.is_none()
+            && let Err(fail) = open::mark_clean(&self.connection, true)
+        {
+            tracing::warn!(error = %fail, "the database could not be marked as closed; the next start checks it");
+        }
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(error = %error, "the database could not be closed");
+        }
+    }
+}
+
+fn refuse(group: Vec<Command>, error: &Error) {
+    for command in group {
+        match command {
+            Command::Commit(_, done) => done.call(Err(error.clone())),
+            Command::PolicySet { done, .. } => done.call(Err(error.clone())),
+            Command::Stop => {}
+        }
+    }
+}
