@@ -1,1 +1,27 @@
-//! vws-plugin-kvm
+//! The KVM backend: machines through libvirt and QEMU, accelerated where a guest was seen to run, emulated elsewhere.
+//!
+//! Owns: everything between the backend trait and libvirt. `backend` is the trait's one implementation, `host` one libvirt
+//! connection, `machine` and `bundle` what is done to a machine, `xml` the definition, `storage` the host's files, `probe` what
+//! the host can really do. Must not know: users, leases, policies, the daemon's database.
+//! Unsafe code stands in `events` alone: the few libvirt calls that the safe crate lacks.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
+
+mod backend;
+mod bootsector;
+mod bundle;
+mod console;
+mod errors;
+mod events;
+mod host;
+mod machine;
+mod probe;
+mod readback;
+mod seed;
+mod settings;
+mod storage;
+mod xml;
+
+pub use backend::Kvm;
+
+vws_plugin_api::export_backend!(Kvm);

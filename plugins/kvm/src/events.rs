@@ -1,0 +1,192 @@
+//! The libvirt calls that the safe crate lacks: the event loop's callbacks, save, abort, and streams that do not block.
+//!
+//! Owns: every line of unsafe code of this plugin. Callbacks run on the one event thread; they copy what they are told into a
+//! channel and return: they never call libvirt, never block, never unwind. Must not know: what events mean.
+
+#![expect(unsafe_code, reason = "libvirt's C interface where the safe crate has none")]
+
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use std::sync::mpsc::Sender;
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt::error::Error;
+use virt::stream::Stream;
+use virt_sys as sys;
+
+/// What libvirt told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Something happened to the domain of this name.
+    Changed(String),
+    /// The domain of this name was reset or rebooted.
+    Rebooted(String),
+    /// The connection is gone, for this reason.
+    Closed(String),
+}
+
+/// Starts libvirt's default event loop, once for the process and before any connection is opened.
+pub fn start_loop() -> Result<(), String> {
+    static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
+    STARTED
+        .get_or_init(|| {
+            virt::error::clear_error_callback();
+            virt::event::event_register_default_impl().map_err(|error| error.to_string())?;
+            // The loop sleeps for ever if it has nothing to watch; a timer makes it look for what was added meanwhile.
+            // SAFETY: the callback is a plain function that ignores its arguments; no data is handed over.
+            unsafe { sys::virEventAddTimeout(1_000, Some(tick), std::ptr::null_mut(), None) };
+            std::thread::Builder::new()
+                .name("libvirt-events".to_owned())
+                .spawn(|| {
+                    loop {
+                        if virt::event::event_run_default_impl().is_err() {
+                            std::thread::sleep(std::time::Duration::from_millis(100));
+                        }
+                    }
+                })
+                .map_err(|error| format!("cannot start the event thread: {error}"))?;
+            Ok(())
+        })
+        .clone()
+}
+
+extern "C" fn tick(_timer: c_int, _data: *mut c_void) {}
+
+/// Sends to `to` what happens on this connection, until the connection is closed.
+pub fn subscribe(connection: &Connect, to: &Sender<Told>) -> Result<(), Error> {
+    type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
+    let boxed = || Box::into_raw(Box::new(to.clone())).cast::<c_void>();
+    // SAFETY: the lifecycle callback has the signature that libvirt uses for this event id; libvirt asks for the generic type.
+    // Each callback gets a sender of its own, which `free` takes back when libvirt drops the callback.
+    unsafe {
+        let lifecycle: Generic = std::mem::transmute::<
+            unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int,
+            Generic,
+        >(lifecycle);
+        for (event, callback) in [(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle), (sys::VIR_DOMAIN_EVENT_ID_REBOOT, rebooted as Generic)] {
+            let data = boxed();
+            let id = sys::virConnectDomainEventRegisterAny(
+                connection.as_ptr(),
+                std::ptr::null_mut(),
+                event as c_int,
+                Some(callback),
+                data,
+                Some(free),
+            );
+            if id < 0 {
+                let error = Error::last_error();
+                free(data);
+                return Err(error);
+            }
+        }
+        let data = boxed();
+        if sys::virConnectRegisterCloseCallback(connection.as_ptr(), Some(closed), data, Some(free)) < 0 {
+            let error = Error::last_error();
+            free(data);
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Gives `told` to the sender behind `data`.
+///
+/// # Safety
+/// `data` has to come from `subscribe` and not have been freed.
+unsafe fn send(data: *mut c_void, told: impl FnOnce() -> Told) {
+    // A receiver that is gone, or a panic, ends here: nothing may unwind into C.
+    let _ended = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: by the contract above.
+        let to = unsafe { &*data.cast::<Sender<Told>>() };
+        let _gone = to.send(told());
+    }));
+}
+
+/// The domain's name; libvirt keeps it in the object, so nothing is called over the wire.
+///
+/// # Safety
+/// `domain` has to be a domain that libvirt lends for the time of a callback.
+unsafe fn name(domain: sys::virDomainPtr) -> String {
+    // SAFETY: by the contract above; the text lives as long as the domain.
+    unsafe {
+        let name = sys::virDomainGetName(domain);
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}
+
+unsafe extern "C" fn lifecycle(_c: sys::virConnectPtr, domain: sys::virDomainPtr, _event: c_int, _detail: c_int, data: *mut c_void) -> c_int {
+    // SAFETY: libvirt calls this with what `subscribe` registered and a domain that it lends.
+    unsafe { send(data, || Told::Changed(name(domain))) };
+    0
+}
+
+unsafe extern "C" fn rebooted(_c: sys::virConnectPtr, domain: sys::virDomainPtr, data: *mut c_void) {
+    // SAFETY: as above.
+    unsafe { send(data, || Told::Rebooted(name(domain))) };
+}
+
+unsafe extern "C" fn closed(_c: sys::virConnectPtr, reason: c_int, data: *mut c_void) {
+    let why = match reason.cast_unsigned() {
+        sys::VIR_CONNECT_CLOSE_REASON_EOF => "libvirt closed the connection",
+        sys::VIR_CONNECT_CLOSE_REASON_KEEPALIVE => "libvirt did not answer keep-alive messages",
+        sys::VIR_CONNECT_CLOSE_REASON_CLIENT => "the connection was closed here",
+        _ => "the connection to libvirt broke",
+    };
+    // SAFETY: as above.
+    unsafe { send(data, || Told::Closed(why.to_owned())) };
+}
+
+unsafe extern "C" fn free(data: *mut c_void) {
+    // SAFETY: libvirt calls this once for each registration, with the pointer that `subscribe` made.
+    drop(unsafe { Box::from_raw(data.cast::<Sender<Told>>()) });
+}
+
+/// Saves the domain's memory into the file `path` on the host. `paused`: how it is to be restored if nobody says otherwise.
+pub fn save(domain: &Domain, path: &str, paused: bool) -> Result<(), Error> {
+    let path = CString::new(path)?;
+    let flags = if paused { sys::VIR_DOMAIN_SAVE_PAUSED } else { sys::VIR_DOMAIN_SAVE_RUNNING };
+    // SAFETY: the domain is valid as long as it is borrowed, the path is a C string, no XML is given.
+    let done = unsafe { sys::virDomainSaveFlags(domain.as_ptr(), path.as_ptr(), std::ptr::null(), flags) };
+    if done < 0 { Err(Error::last_error()) } else { Ok(()) }
+}
+
+/// Gives up the long job that the domain is in.
+pub fn abort(domain: &Domain) -> Result<(), Error> {
+    // SAFETY: the domain is valid as long as it is borrowed.
+    if unsafe { sys::virDomainAbortJob(domain.as_ptr()) } < 0 { Err(Error::last_error()) } else { Ok(()) }
+}
+
+/// What a stream that does not block answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// So many bytes; 0 of a read is the end.
+    Bytes(usize),
+    /// Nothing now.
+    Nothing,
+}
+
+/// Reads what is there from a stream made with `VIR_STREAM_NONBLOCK`.
+pub fn receive(stream: &Stream, into: &mut [u8]) -> Result<Moved, Error> {
+    // SAFETY: the stream is valid as long as it is borrowed, the buffer is writable for its length.
+    moved(unsafe { sys::virStreamRecv(stream.as_ptr(), into.as_mut_ptr().cast(), into.len()) })
+}
+
+/// Writes what fits to a stream made with `VIR_STREAM_NONBLOCK`.
+pub fn transmit(stream: &Stream, from: &[u8]) -> Result<Moved, Error> {
+    // SAFETY: the stream is valid as long as it is borrowed, the buffer is readable for its length.
+    moved(unsafe { sys::virStreamSend(stream.as_ptr(), from.as_ptr().cast(), from.len()) })
+}
+
+fn moved(answer: c_int) -> Result<Moved, Error> {
+    match answer {
+        -2 => Ok(Moved::Nothing),
+        other => usize::try_from(other).map(Moved::Bytes).map_err(|_negative| Error::last_error()),
+    }
+}
+
+/// Ends a stream at once.
+pub fn end(stream: &Stream) {
+    // SAFETY: the stream is valid as long as it is borrowed. A stream that is ended already answers an error, which is no news.
+    unsafe { sys::virStreamAbort(stream.as_ptr()) };
+}
