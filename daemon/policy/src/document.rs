@@ -4,8 +4,9 @@
 //! not shown to scripts: a refusal's text could tell them.
 
 use crate::sandbox::Sandbox;
-use mlua::{IntoLua, Result, Table, Value};
+use mlua::{Function, IntoLua, Lua, Result, Table, Value};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use vws_domain::{
     Caller, Candidate, Grant, Image, Nic, NicNetwork, Request, Reservation, Subject, Timestamp, Usage, UsageSet, Visibility,
     Workspace,
@@ -19,6 +20,34 @@ fn number(value: u64) -> f64 {
 /// Text that may be missing.
 fn optional(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
+}
+
+/// A frozen table of texts; `None` (the prelude's shared empty table) when there is nothing in it.
+fn map(lua: &Lua, pairs: &BTreeMap<String, String>) -> Result<Option<Table>> {
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let table = lua.create_table_with_capacity(0, pairs.len())?;
+    for (key, value) in pairs {
+        table.raw_set(key.as_str(), value.as_str())?;
+    }
+    table.set_readonly(true);
+    Ok(Some(table))
+}
+
+/// A present placement.
+fn placement(lua: &Lua, make: &Function, reservation: &Reservation) -> Result<Table> {
+    make.call((
+        reservation.name.as_str(),
+        f64::from(reservation.owner),
+        optional(&reservation.group),
+        reservation.host.as_ref().map(vws_domain::HostName::as_str),
+        map(lua, &reservation.labels)?,
+        reservation.running,
+        number(reservation.resources.vcpus),
+        number(reservation.resources.memory_mib),
+        number(reservation.resources.disk_gib),
+    ))
 }
 
 impl Sandbox {
@@ -36,15 +65,7 @@ impl Sandbox {
     }
 
     fn map(&self, pairs: &BTreeMap<String, String>) -> Result<Option<Table>> {
-        if pairs.is_empty() {
-            return Ok(None);
-        }
-        let table = self.lua.create_table_with_capacity(0, pairs.len())?;
-        for (key, value) in pairs {
-            table.raw_set(key.as_str(), value.as_str())?;
-        }
-        table.set_readonly(true);
-        Ok(Some(table))
+        map(&self.lua, pairs)
     }
 
     fn image(&self, image: &Image) -> Result<Table> {
@@ -180,21 +201,6 @@ impl Sandbox {
         self.core.make.usage.call((self.sums(&usage.owner)?, self.sums(&usage.group)?, self.sums(&usage.site)?))
     }
 
-    /// A present placement.
-    pub(crate) fn placement(&self, reservation: &Reservation) -> Result<Table> {
-        self.core.make.placement.call((
-            reservation.name.as_str(),
-            f64::from(reservation.owner),
-            optional(&reservation.group),
-            reservation.host.as_ref().map(vws_domain::HostName::as_str),
-            self.map(&reservation.labels)?,
-            reservation.running,
-            number(reservation.resources.vcpus),
-            number(reservation.resources.memory_mib),
-            number(reservation.resources.disk_gib),
-        ))
-    }
-
     /// A host, with the number of workspaces on it of the request's owner and group.
     pub(crate) fn host(&self, candidate: &Candidate, of_owner: u64, of_group: u64) -> Result<Table> {
         let host = &candidate.host;
@@ -236,32 +242,33 @@ impl Sandbox {
 
     /// The whole input of access.lua.
     pub(crate) fn access_input(&self, input: &vws_domain::AccessInput) -> Result<Table> {
-        self.input("access", &input.request, &input.caller, input.workspace.as_deref(), input.now, Value::Nil, Value::Nil, 0)
+        self.input("access", &input.request, &input.caller, input.workspace.as_deref(), input.now, Value::Nil)
     }
 
     /// The whole input of quota.lua.
     pub(crate) fn quota_input(&self, input: &vws_domain::QuotaInput) -> Result<Table> {
         let usage = Value::Table(self.usage(&input.usage)?);
-        self.input("quota", &input.request, &input.caller, input.workspace.as_deref(), input.now, usage, Value::Nil, 0)
+        self.input("quota", &input.request, &input.caller, input.workspace.as_deref(), input.now, usage)
     }
 
-    /// The whole input of placement.lua; `placements` are those that it may see, of `total`.
-    pub(crate) fn placement_input(
-        &self,
-        input: &vws_domain::PlacementInput,
-        placements: &[&Reservation],
-        total: u64,
-    ) -> Result<Table> {
-        let list = self.list(placements.iter().map(|reservation| self.placement(reservation)))?;
-        let list = match list {
-            Some(list) => list,
-            None => {
-                let empty = self.lua.create_table()?;
-                empty.set_readonly(true);
-                empty
+    /// The whole input of placement.lua. The list of present placements is made when a script asks for it: most do not, and
+    /// an owner may have hundreds. It holds the first `most`.
+    pub(crate) fn placement_input(&self, input: &vws_domain::PlacementInput, most: usize) -> Result<Table> {
+        let total = number(input.placements.len() as u64);
+        let request = self.request(&input.request)?;
+        let caller = self.caller(&input.caller)?;
+        let workspace = self.workspace(input.workspace.as_deref())?;
+        let shown: Vec<Arc<Reservation>> = input.placements.iter().take(most).cloned().collect();
+        let make = self.core.make.placement.clone();
+        let load = self.lua.create_function(move |lua, ()| {
+            let list = lua.create_table_with_capacity(shown.len(), 0)?;
+            for (index, reservation) in shown.iter().enumerate() {
+                list.raw_set(index + 1, placement(lua, &make, reservation)?)?;
             }
-        };
-        self.input("placement", &input.request, &input.caller, input.workspace.as_deref(), input.now, Value::Nil, Value::Table(list), total)
+            list.set_readonly(true);
+            Ok(list)
+        })?;
+        self.core.make.placement_input.call((request, caller, workspace, number(input.now.0), total, load))
     }
 
     fn input(
@@ -272,8 +279,6 @@ impl Sandbox {
         workspace: Option<&Workspace>,
         now: Timestamp,
         usage: Value,
-        placements: Value,
-        total: u64,
     ) -> Result<Table> {
         self.core.make.input.call((
             policy,
@@ -282,8 +287,6 @@ impl Sandbox {
             self.workspace(workspace)?,
             number(now.0),
             usage,
-            placements,
-            number(total),
         ))
     }
 }

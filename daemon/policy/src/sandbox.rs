@@ -131,6 +131,7 @@ pub(crate) struct Make {
     pub(crate) placement: Function,
     pub(crate) host: Function,
     pub(crate) input: Function,
+    pub(crate) placement_input: Function,
 }
 
 impl Make {
@@ -147,6 +148,7 @@ impl Make {
             placement: table.raw_get("placement")?,
             host: table.raw_get("host")?,
             input: table.raw_get("input")?,
+            placement_input: table.raw_get("placement_input")?,
         })
     }
 }

@@ -1,0 +1,288 @@
+//! Hosts as columns, kept between decisions: what the native filter and the ranking read of ten thousand hosts is a few
+//! hundred kilobytes in a row instead of ten thousand records.
+//!
+//! A row is brought up to date when its candidate differs: another host record (records are immutable and shared, and a row
+//! holds on to its record, so the same address is the same record) or other amounts. Scripts never see what is kept here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use vws_domain::{Candidate, Connection, Host, Request, Resources};
+
+/// Labels and capabilities that are kept as columns; more start anew.
+const COLUMNS_KEPT: usize = 64;
+
+/// Why a host cannot take a request, in the order in which `vws_domain::capacity_filter` says it; `Passes` if it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Fate {
+    Passes,
+    OtherHost,
+    Backend,
+    Disabled,
+    Unprobed,
+    Down,
+    Unsupported,
+    TooLarge,
+    NoRoom,
+    /// The site's native label filter.
+    Label,
+}
+
+impl Fate {
+    /// The code, as the core's filter has it.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Passes => "passes",
+            Self::OtherHost => "other-host",
+            Self::Backend => "backend",
+            Self::Disabled => "disabled",
+            Self::Unprobed => "unprobed",
+            Self::Down => "down",
+            Self::Unsupported => "unsupported",
+            Self::TooLarge => "too-large",
+            Self::NoRoom => "no-room",
+            Self::Label => "label",
+        }
+    }
+}
+
+/// One label over all hosts: the id of its value on each, 0 where the host does not have it.
+#[derive(Debug, Default)]
+pub(crate) struct LabelColumn {
+    pub(crate) ids: Vec<u32>,
+    /// Id to value; the first is a place holder for "absent".
+    pub(crate) values: Vec<String>,
+    known: HashMap<String, u32>,
+}
+
+impl LabelColumn {
+    fn of(label: &str, hosts: &[Arc<Host>]) -> Self {
+        let mut column = Self { ids: Vec::with_capacity(hosts.len()), values: vec![String::new()], known: HashMap::new() };
+        for host in hosts {
+            let id = column.id_of(host.labels.get(label));
+            column.ids.push(id);
+        }
+        column
+    }
+
+    fn id_of(&mut self, value: Option<&String>) -> u32 {
+        let Some(value) = value else { return 0 };
+        if let Some(id) = self.known.get(value) {
+            return *id;
+        }
+        let id = u32::try_from(self.values.len()).unwrap_or(0);
+        self.values.push(value.clone());
+        self.known.insert(value.clone(), id);
+        id
+    }
+
+    /// The id of a value that some host has (or had).
+    pub(crate) fn find(&self, value: &str) -> Option<u32> {
+        self.known.get(value).copied()
+    }
+}
+
+/// The hosts of the last decision.
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    pub(crate) hosts: Vec<Arc<Host>>,
+    pub(crate) free: Vec<Resources>,
+    pub(crate) workspaces: Vec<u64>,
+    pub(crate) capacity: Vec<Resources>,
+    /// What may ever be given out.
+    ceiling: Vec<Resources>,
+    /// The lesser of free and ceiling: what a request must fit into.
+    room: Vec<Resources>,
+    /// Whether the host can be used at all: `Passes`, `Disabled`, `Unprobed`, `Down`.
+    usable: Vec<Fate>,
+    /// Position by name: ties go to the lower.
+    pub(crate) order: Vec<u32>,
+    /// Host indices by name.
+    by_name: Vec<u32>,
+    labels: HashMap<String, LabelColumn>,
+    capabilities: HashMap<String, Vec<bool>>,
+}
+
+fn lesser(a: Resources, b: Resources) -> Resources {
+    Resources { vcpus: a.vcpus.min(b.vcpus), memory_mib: a.memory_mib.min(b.memory_mib), disk_gib: a.disk_gib.min(b.disk_gib) }
+}
+
+fn fits(asked: Resources, room: Resources) -> bool {
+    asked.vcpus <= room.vcpus && asked.memory_mib <= room.memory_mib && asked.disk_gib <= room.disk_gib
+}
+
+fn usable(host: &Host) -> Fate {
+    match &host.connection {
+        _ if !host.enabled => Fate::Disabled,
+        Connection::Up => Fate::Passes,
+        Connection::Unprobed => Fate::Unprobed,
+        Connection::Down(_) => Fate::Down,
+    }
+}
+
+impl Columns {
+    /// Brings every row in line with its candidate.
+    pub(crate) fn sync(&mut self, candidates: &[Candidate]) {
+        if self.hosts.len() != candidates.len() {
+            self.rebuild(candidates);
+            return;
+        }
+        for (index, candidate) in candidates.iter().enumerate() {
+            let (Some(host), Some(free), Some(workspaces)) =
+                (self.hosts.get(index), self.free.get_mut(index), self.workspaces.get_mut(index))
+            else {
+                continue;
+            };
+            if Arc::ptr_eq(host, &candidate.host) {
+                if *free != candidate.free || *workspaces != candidate.workspaces {
+                    *free = candidate.free;
+                    *workspaces = candidate.workspaces;
+                    if let (Some(room), Some(ceiling)) = (self.room.get_mut(index), self.ceiling.get(index)) {
+                        *room = lesser(candidate.free, *ceiling);
+                    }
+                }
+            } else if host.name == candidate.host.name {
+                self.replace(index, candidate);
+            } else {
+                self.rebuild(candidates);
+                return;
+            }
+        }
+    }
+
+    fn rebuild(&mut self, candidates: &[Candidate]) {
+        *self = Self::default();
+        let count = candidates.len();
+        self.hosts.reserve(count);
+        self.free.reserve(count);
+        for candidate in candidates {
+            let host = &candidate.host;
+            let ceiling = host.ceiling();
+            self.hosts.push(Arc::clone(host));
+            self.free.push(candidate.free);
+            self.workspaces.push(candidate.workspaces);
+            self.capacity.push(host.capacity());
+            self.ceiling.push(ceiling);
+            self.room.push(lesser(candidate.free, ceiling));
+            self.usable.push(usable(host));
+        }
+        self.by_name = (0..u32::try_from(count).unwrap_or(u32::MAX)).collect();
+        let sorted = candidates.windows(2).all(|pair| match pair {
+            [one, two] => one.host.name <= two.host.name,
+            _ => true,
+        });
+        if !sorted {
+            let hosts = &self.hosts;
+            self.by_name.sort_by(|a, b| name(hosts, *a).cmp(name(hosts, *b)));
+        }
+        self.order = vec![0; count];
+        for (position, index) in self.by_name.iter().enumerate() {
+            if let Some(slot) = self.order.get_mut(*index as usize) {
+                *slot = u32::try_from(position).unwrap_or(u32::MAX);
+            }
+        }
+    }
+
+    /// Another record of the same host.
+    fn replace(&mut self, index: usize, candidate: &Candidate) {
+        let host = &candidate.host;
+        let ceiling = host.ceiling();
+        set(&mut self.hosts, index, Arc::clone(host));
+        set(&mut self.free, index, candidate.free);
+        set(&mut self.workspaces, index, candidate.workspaces);
+        set(&mut self.capacity, index, host.capacity());
+        set(&mut self.ceiling, index, ceiling);
+        set(&mut self.room, index, lesser(candidate.free, ceiling));
+        set(&mut self.usable, index, usable(host));
+        let count = self.hosts.len();
+        // Values that no host has any more are forgotten with their column.
+        self.labels.retain(|_, column| column.values.len() <= 2 * count + COLUMNS_KEPT);
+        for (label, column) in &mut self.labels {
+            let id = column.id_of(host.labels.get(label));
+            set(&mut column.ids, index, id);
+        }
+        for (capability, column) in &mut self.capabilities {
+            set(column, index, host.cannot(capability).is_none());
+        }
+    }
+
+    /// Makes the label's column, if it is not there.
+    pub(crate) fn want_label(&mut self, label: &str) {
+        if !self.labels.contains_key(label) {
+            self.labels.insert(label.to_owned(), LabelColumn::of(label, &self.hosts));
+        }
+    }
+
+    /// The label's column, if it was wanted.
+    pub(crate) fn label(&self, label: &str) -> Option<&LabelColumn> {
+        self.labels.get(label)
+    }
+
+    /// Forgets columns when there are too many. Called once a decision, before columns are wanted.
+    pub(crate) fn bound(&mut self) {
+        if self.labels.len() > COLUMNS_KEPT {
+            self.labels.clear();
+        }
+        if self.capabilities.len() > COLUMNS_KEPT {
+            self.capabilities.clear();
+        }
+    }
+
+    /// The index of the host of that name.
+    pub(crate) fn find(&self, host: &vws_domain::HostName) -> Option<usize> {
+        let at = self.by_name.binary_search_by(|index| name(&self.hosts, *index).cmp(host.as_str())).ok()?;
+        self.by_name.get(at).map(|index| *index as usize)
+    }
+
+    /// What the core's filter says of each host.
+    pub(crate) fn fates(&mut self, request: &Request) -> Vec<Fate> {
+        for need in &request.needs {
+            if !self.capabilities.contains_key(need) {
+                let column = self.hosts.iter().map(|host| host.cannot(need).is_none()).collect();
+                self.capabilities.insert(need.clone(), column);
+            }
+        }
+        let needs: Vec<&Vec<bool>> = request.needs.iter().filter_map(|need| self.capabilities.get(need)).collect();
+        let bound = request.host.is_some() || request.backend.is_some();
+        let asked = request.resources;
+        let mut fates = Vec::with_capacity(self.hosts.len());
+        for (index, ((usable, room), host)) in self.usable.iter().zip(&self.room).zip(&self.hosts).enumerate() {
+            let fate = if bound && request.host.as_ref().is_some_and(|wanted| *wanted != host.name) {
+                Fate::OtherHost
+            } else if bound && request.backend.as_ref().is_some_and(|wanted| *wanted != host.backend) {
+                Fate::Backend
+            } else if *usable != Fate::Passes {
+                *usable
+            } else if needs.iter().any(|column| !column.get(index).copied().unwrap_or(false)) {
+                Fate::Unsupported
+            } else if fits(asked, *room) {
+                Fate::Passes
+            } else if self.exceeds(index, asked) {
+                Fate::TooLarge
+            } else {
+                Fate::NoRoom
+            };
+            fates.push(fate);
+        }
+        fates
+    }
+
+    /// Whether more is asked than the host may ever give out.
+    pub(crate) fn exceeds(&self, index: usize, asked: Resources) -> bool {
+        self.ceiling.get(index).is_some_and(|ceiling| !fits(asked, *ceiling))
+    }
+
+    /// What the host may ever give out.
+    pub(crate) fn ceiling(&self, index: usize) -> Resources {
+        self.ceiling.get(index).copied().unwrap_or_default()
+    }
+}
+
+fn name(hosts: &[Arc<Host>], index: u32) -> &str {
+    hosts.get(index as usize).map_or("", |host| host.name.as_str())
+}
+
+fn set<T>(column: &mut [T], index: usize, value: T) {
+    if let Some(slot) = column.get_mut(index) {
+        *slot = value;
+    }
+}
