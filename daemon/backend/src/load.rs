@@ -172,7 +172,7 @@ impl Instance {
         let code = unsafe { (plugin.open)(&raw const *services, config.as_ptr(), config.len(), &raw mut this, &raw mut reply) };
         let answer = Answer::new(code, reply, plugin.release);
         if this.is_null() {
-            let bytes = answer.bytes().map_or_else(Vec::new, <[u8]>::to_vec);
+            let bytes = answer.bytes().map(<[u8]>::to_vec).unwrap_or_default();
             // A plugin that failed to open may have started threads that emit; what they hold must stay valid.
             std::mem::forget((services, on_event));
             return Err(bytes);
@@ -274,4 +274,12 @@ pub(crate) fn inherited(number: i32) -> std::io::Result<OwnedFd> {
     }
     // SAFETY: it is only duplicated; a number that is not open makes that fail.
     unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned()
+}
+
+/// Closes the descriptor `number` that this process was started with, once [`inherited`] has copied it.
+#[expect(unsafe_code, reason = "a descriptor is inherited as a number")]
+pub(crate) fn close_inherited(number: i32) {
+    use std::os::fd::FromRawFd;
+    // SAFETY: called once, at the start, for the descriptor that the command line named: nothing else owns it.
+    drop(unsafe { OwnedFd::from_raw_fd(number) });
 }

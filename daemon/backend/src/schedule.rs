@@ -75,6 +75,11 @@ impl<T> Schedule<T> {
         self.runnable.pop_front()
     }
 
+    /// Gives back what [`Schedule::take`] gave, to be the next again.
+    pub(crate) fn put_back(&mut self, job: Job<T>) {
+        self.runnable.push_front(job);
+    }
+
     /// Whether [`Schedule::take`] would give one.
     pub(crate) fn has_runnable(&self) -> bool {
         !self.runnable.is_empty()
