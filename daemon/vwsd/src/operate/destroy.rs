@@ -9,13 +9,21 @@ const ONE_WAY: &str = "an end that was asked for is not taken back; it is tried 
 
 /// The table.
 pub static STEPS: &[Step] = &[
+    Step { name: "begin", run: |run| Box::pin(begin(run)), undo: Undo::Never(ONE_WAY) },
     Step { name: "machine", run: |run| Box::pin(machine(run)), undo: Undo::Never(ONE_WAY) },
     Step { name: "release", run: |run| Box::pin(release(run)), undo: Undo::Never(ONE_WAY) },
 ];
 
+/// The job that was at work before, if any, has ended by now: it was cancelled. If it was the workspace's creation, nothing is left.
+async fn begin(_run: &Run) -> Result<Effect, StepError> {
+    Ok(Box::new(|edit| {
+        let who = edit.job.actor.clone();
+        edit.state(StateEvent::DestroyBegan, "requested", &format!("{who} asked for it"))
+    }))
+}
+
 async fn machine(run: &Run) -> Result<Effect, StepError> {
-    let workspace = run.workspace()?;
-    if let Some(host) = &workspace.host {
+    if let Some((workspace, host)) = run.workspace.as_ref().and_then(|workspace| Some((workspace, workspace.host.as_ref()?))) {
         remove_machine(run, host, workspace).await?;
     }
     Ok(super::engine::nothing())
@@ -42,7 +50,7 @@ pub async fn remove_machine(run: &Run, host: &HostName, workspace: &Workspace) -
 
 /// Bundles that belong to the workspace, waiting or half made, go with it.
 async fn release(run: &Run) -> Result<Effect, StepError> {
-    let id = run.workspace()?.id;
+    let Some(id) = run.job.workspace else { return Ok(super::engine::nothing()) };
     let bundles: Vec<BundleId> =
         run.operate.core.read(|site| site.bundles().filter(|bundle| bundle.workspace == id).map(|bundle| bundle.id).collect());
     let library = std::sync::Arc::clone(&run.operate.library);

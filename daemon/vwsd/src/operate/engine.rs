@@ -107,15 +107,6 @@ impl Edit<'_, '_> {
             edit(workspace);
         }
     }
-
-    /// Leaves a value for later steps.
-    ///
-    /// # Errors
-    /// Internal: a value that JSON cannot hold.
-    pub fn leave(&mut self, value: &impl Serialize) -> Result<()> {
-        self.job.scratch = args::write(value)?;
-        Ok(())
-    }
 }
 
 /// Progress of a call, on its way to the store.
@@ -167,14 +158,6 @@ impl Run {
     /// Internal: they are not what this version writes.
     pub fn args<T: DeserializeOwned>(&self) -> Result<T> {
         args::read(&self.job.args)
-    }
-
-    /// What an earlier step left.
-    ///
-    /// # Errors
-    /// Internal: it is not what this version writes.
-    pub fn scratch<T: DeserializeOwned>(&self) -> Result<T> {
-        args::read(&self.job.scratch)
     }
 
     /// Calls the host's backend under the step's key. While it runs, a cancellation of the job is passed on.
@@ -253,6 +236,12 @@ pub fn steps_of(kind: JobKind) -> &'static [Step] {
     }
 }
 
+/// Whether the job only goes forward now.
+#[must_use]
+pub fn past_return(job: &Job) -> bool {
+    steps_of(job.kind).iter().take(job.step as usize + 1).any(|step| matches!(step.undo, Undo::Never(_)))
+}
+
 impl Operate {
     /// Takes one job to its end.
     pub(super) async fn drive(self: Arc<Self>, id: JobId) {
@@ -305,7 +294,7 @@ impl Operate {
                         self.finish(id).await?;
                         continue;
                     };
-                    let forward_only = steps.iter().take(index + 1).any(|step| matches!(step.undo, Undo::Never(_)));
+                    let forward_only = past_return(&job);
                     if job.cancel_requested && !forward_only {
                         self.turn_back(id, steps, cancelled_error(&job)).await?;
                         continue;

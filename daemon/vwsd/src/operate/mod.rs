@@ -17,9 +17,10 @@ mod probe;
 mod restore;
 mod serialize;
 
-pub use document::machine as machine_document;
-pub use engine::{Edit, Effect, Run, Step, StepError, Undo, steps_of};
-pub use hosts::HostStanding;
+pub use document::reference as reference_document;
+pub use engine::{past_return, steps_of};
+pub use image::{blocking, open_path};
+pub use lease::{NewJob, begin, serialize_job};
 
 use crate::core::Core;
 use crate::env::Env;
@@ -81,7 +82,7 @@ pub struct Operate {
     pub(crate) library: Arc<Library>,
     pub(crate) env: Arc<Env>,
     pub(crate) limits: OperateLimits,
-    hosts: Mutex<HashMap<HostName, Arc<HostStanding>>>,
+    hosts: Mutex<HashMap<HostName, Arc<hosts::HostStanding>>>,
     order: Mutex<HashMap<WorkspaceId, Arc<tokio::sync::Mutex<()>>>>,
     /// The jobs at work, and how each is woken to be cancelled.
     driving: Mutex<HashMap<JobId, watch::Sender<bool>>>,

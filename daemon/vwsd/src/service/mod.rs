@@ -3,19 +3,32 @@
 //! Owns: the order validate -> gate -> transaction -> reply for each verb. Must not know: D-Bus, SQL, Lua, plugins' documents.
 //! Who may not see an object gets the same [`ErrorKind::NotFound`] as for one that does not exist.
 
-use crate::core::Core;
+mod act;
+mod hosts;
+mod images;
+mod launch;
+mod site;
+
+pub(crate) use hosts::{changed_host, new_host, put_probe};
+
+use crate::admit;
+use crate::config::Admission;
+use crate::core::{Core, Tx};
 use crate::env::Env;
 use crate::operate::Operate;
-use crate::policies::{Policies, PolicyStatus};
+use crate::policies::Policies;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::sync::broadcast;
+use vws_backend::Backends;
 use vws_domain::{
-    Caller, Decision, DecisionId, DiskFormat, Error, Event, Firmware, Grant, Host, HostName, Image, ImageId, Job, JobId,
-    Resources, Result, Site, Spec, Timestamp, Verb, Visibility, Workspace, WorkspaceId,
+    AnsweredRequest, Caller, Change, Decision, DecisionId, DiskFormat, Error, ErrorKind, Event, Firmware, Grant, Host, HostName,
+    Image, ImageId, Job, JobId, JobKind, JobState, Progress, Resources, Result, Site, Spec, Timestamp, Verb, Visibility, Workspace,
+    WorkspaceId,
 };
+use vws_library::Library;
+use vws_store::Store;
 
 /// Options that every mutating verb takes.
 #[derive(Clone, Debug, Default)]
@@ -209,145 +222,148 @@ pub struct Service {
     pub(crate) policies: Arc<Policies>,
     pub(crate) operate: Arc<Operate>,
     pub(crate) env: Arc<Env>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) library: Arc<Library>,
+    pub(crate) backends: Arc<Backends>,
+    pub(crate) admission: Admission,
 }
 
-#[allow(unused_variables, clippy::unused_async, reason = "being filled in")]
 impl Service {
     /// Reads the committed projection under a short lock. Do not block inside.
     pub fn read<R>(&self, look: impl FnOnce(&Site) -> R) -> R {
         self.core.read(look)
     }
+
     /// Committed events, for signals.
+    #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
         self.core.events()
     }
+
     /// Whether the caller may see the workspace. Judged by the access policy, remembered per (policy set, caller, version).
+    #[must_use]
     pub fn may_view(&self, caller: &Caller, workspace: &Arc<Workspace>) -> bool {
-        todo!()
+        self.policies.may_view(caller, workspace)
     }
+
     /// Whether the caller may see the image: public, own, or an administrator.
+    #[must_use]
     pub fn may_view_image(&self, caller: &Caller, image: &Image) -> bool {
-        todo!()
+        admit::may_use_image(caller, image)
     }
+
     /// Whether the caller may see the job: own, about a visible workspace or image, or an administrator.
+    #[must_use]
     pub fn may_view_job(&self, caller: &Caller, job: &Job) -> bool {
-        todo!()
+        caller.admin || job.owner == caller.uid || self.may_view_objects(caller, job.workspace, job.image)
     }
-    /// Whether the caller may see the event: about a visible object, or a site event and an administrator (host and policy events
-    /// are for everybody).
+
+    /// Whether the caller may see the event: about a visible object, or about hosts and policies, which are for everybody.
+    #[must_use]
     pub fn may_view_event(&self, caller: &Caller, event: &Event) -> bool {
-        todo!()
+        let site_wide = event.workspace.is_none() && event.job.is_none() && event.image.is_none();
+        caller.admin
+            || site_wide
+            || self.may_view_objects(caller, event.workspace, event.image)
+            || (event.owner == caller.uid && (event.workspace.is_some() || event.job.is_some() || event.image.is_some()))
     }
-    /// The visible workspace with this id, or NotFound.
+
+    fn may_view_objects(&self, caller: &Caller, workspace: Option<WorkspaceId>, image: Option<ImageId>) -> bool {
+        let (workspace, image) = self.core.read(|site| {
+            (workspace.and_then(|id| site.workspace(id)).cloned(), image.and_then(|id| site.image(id)).cloned())
+        });
+        workspace.is_some_and(|workspace| self.may_view(caller, &workspace))
+            || image.is_some_and(|image| admit::may_use_image(caller, &image))
+    }
+
+    /// The visible workspace with this id.
+    ///
+    /// # Errors
+    /// NotFound, also for one that the caller may not see.
     pub fn workspace(&self, caller: &Caller, id: WorkspaceId) -> Result<Arc<Workspace>> {
-        todo!()
+        let found = self.core.read(|site| site.workspace(id).cloned());
+        found
+            .filter(|workspace| self.may_view(caller, workspace))
+            .ok_or_else(|| Error::not_found(format!("workspace {id}")))
     }
-    /// Every host with what is free on it, by name.
-    pub fn hosts(&self) -> Vec<ShownHost> {
-        todo!()
+}
+
+/// sha256 of a request, by which a repeated request id is recognised.
+fn digest_of(request: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(request.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The answer that the caller's request id got before.
+///
+/// # Errors
+/// Conflict: it was another request.
+fn answered(site: &Site, caller: &Caller, options: &CallOptions, digest: &str) -> Result<Option<Arc<AnsweredRequest>>> {
+    let Some(id) = &options.request_id else { return Ok(None) };
+    match site.answered(caller.uid, id) {
+        None => Ok(None),
+        Some(known) if known.digest == digest => Ok(Some(Arc::clone(known))),
+        Some(_) => Err(Error::new(
+            ErrorKind::Conflict,
+            format!("request-id `{}`", vws_domain::shown(id)),
+            "was used with another request",
+            "choose a new id for a new request",
+        )
+        .with_code("request-id-reused")),
     }
-    /// One host.
-    pub fn host(&self, name: &HostName) -> Result<ShownHost> {
-        todo!()
+}
+
+/// Remembers the answer to a request id.
+fn remember(
+    tx: &mut Tx<'_>,
+    caller: &Caller,
+    options: &CallOptions,
+    digest: &str,
+    workspace: Option<WorkspaceId>,
+    job: Option<JobId>,
+    image: Option<ImageId>,
+) {
+    if let Some(id) = &options.request_id {
+        tx.put(Change::PutRequest(Arc::new(AnsweredRequest {
+            uid: caller.uid,
+            request_id: id.clone(),
+            digest: digest.to_owned(),
+            workspace,
+            job,
+            image,
+            at: tx.now,
+        })));
     }
-    /// Creates a workspace.
-    pub async fn launch(&self, caller: &Caller, spec: Spec, options: CallOptions) -> Result<Launched> {
-        todo!()
-    }
-    /// Acts on a workspace. `None`: it is already so, nothing to do.
-    pub async fn act(&self, caller: &Caller, id: WorkspaceId, action: Action, options: CallOptions) -> Result<Option<JobId>> {
-        todo!()
-    }
-    /// New lease of so many seconds from now (0: without end, if the policies allow); answers its end.
-    pub async fn renew(&self, caller: &Caller, id: WorkspaceId, seconds: u64, options: CallOptions) -> Result<Option<Timestamp>> {
-        todo!()
-    }
-    /// Saves the root disk of a stopped workspace as a new image.
-    pub async fn save_image(&self, caller: &Caller, id: WorkspaceId, name: &str, visibility: Visibility, options: CallOptions) -> Result<(ImageId, JobId)> {
-        todo!()
-    }
-    /// Changes name, labels or access list.
-    pub async fn change_workspace(&self, caller: &Caller, id: WorkspaceId, change: WorkspaceChange, options: CallOptions) -> Result<()> {
-        todo!()
-    }
-    /// A descriptor for the serial console: bytes both ways.
-    pub async fn console(&self, caller: &Caller, id: WorkspaceId) -> Result<OwnedFd> {
-        todo!()
-    }
-    /// The kept console lines and how many bytes were left out.
-    pub async fn log(&self, caller: &Caller, id: WorkspaceId) -> Result<(String, u64)> {
-        todo!()
-    }
-    /// Imports an image.
-    pub async fn import_image(&self, caller: &Caller, import: ImageImport, options: CallOptions) -> Result<(ImageId, JobId)> {
-        todo!()
-    }
-    /// Checks an image's bytes.
-    pub async fn verify_image(&self, caller: &Caller, id: ImageId, options: CallOptions) -> Result<JobId> {
-        todo!()
-    }
-    /// Changes an image's name or visibility.
-    pub async fn change_image(&self, caller: &Caller, id: ImageId, change: ImageChange, options: CallOptions) -> Result<()> {
-        todo!()
-    }
-    /// Removes an image that nothing uses.
-    pub async fn remove_image(&self, caller: &Caller, id: ImageId, options: CallOptions) -> Result<()> {
-        todo!()
-    }
-    /// Adds a host and begins to probe it.
-    pub async fn add_host(&self, caller: &Caller, name: HostName, host: HostChange, options: CallOptions) -> Result<JobId> {
-        todo!()
-    }
-    /// Changes a host.
-    pub async fn change_host(&self, caller: &Caller, name: HostName, change: HostChange, options: CallOptions) -> Result<()> {
-        todo!()
-    }
-    /// Removes a host that has no workspaces.
-    pub async fn remove_host(&self, caller: &Caller, name: HostName, options: CallOptions) -> Result<()> {
-        todo!()
-    }
-    /// Probes a host anew by booting a guest on it.
-    pub async fn probe_host(&self, caller: &Caller, name: HostName, options: CallOptions) -> Result<JobId> {
-        todo!()
-    }
-    /// What would be decided, by the same function, without any effect.
-    pub async fn explain(&self, caller: &Caller, request: ExplainRequest) -> Result<ShownDecision> {
-        todo!()
-    }
-    /// Recorded decisions that the caller may see: own ones, about visible workspaces, or all for administrators. Newest first.
-    pub async fn decisions(&self, caller: &Caller, query: DecisionQuery) -> Result<Vec<ShownDecision>> {
-        todo!()
-    }
-    /// Committed events after `sequence` that the caller may see, at most `limit`; with the last sequence number looked at.
-    pub async fn events_since(&self, caller: &Caller, sequence: u64, limit: u64) -> Result<(Vec<Event>, u64)> {
-        todo!()
-    }
-    /// Asks a job to stop.
-    pub async fn cancel_job(&self, caller: &Caller, id: JobId, options: CallOptions) -> Result<()> {
-        todo!()
-    }
-    /// Reloads the policies now; answers the generation in force.
-    pub async fn reload_policies(&self, caller: &Caller) -> Result<u64> {
-        todo!()
-    }
-    /// What is in force and what is wrong with the newest files.
-    pub fn policy_status(&self) -> PolicyStatus {
-        todo!()
-    }
-    /// Checks policy sources without putting them in force: the problems found.
-    pub async fn check_policies(&self, caller: &Caller, files: BTreeMap<String, String>) -> Result<Vec<vws_policy::Problem>> {
-        todo!()
-    }
-    /// The backend plugins.
-    pub fn backends(&self) -> Vec<vws_backend::PluginStatus> {
-        todo!()
-    }
-    /// Writes a consistent copy of the database into the descriptor.
-    pub async fn backup(&self, caller: &Caller, to: File) -> Result<()> {
-        todo!()
-    }
-    /// Compares ledger, projection, library and hosts.
-    pub async fn doctor(&self, caller: &Caller) -> Result<Vec<Finding>> {
-        todo!()
+}
+
+/// A workspace that the caller may see, as admission sees it.
+fn seen(site: &Site, policies: &Policies, caller: &Caller, id: WorkspaceId) -> Result<Arc<Workspace>> {
+    site.workspace(id)
+        .filter(|workspace| policies.may_view(caller, workspace))
+        .cloned()
+        .ok_or_else(|| Error::not_found(format!("workspace {id}")))
+}
+
+/// A job that works on no workspace.
+fn plain_job(tx: &Tx<'_>, id: JobId, kind: JobKind, caller: &Caller, args: String) -> Job {
+    let steps = u32::try_from(crate::operate::steps_of(kind).len()).unwrap_or(u32::MAX);
+    Job {
+        id,
+        kind,
+        workspace: None,
+        image: None,
+        host: None,
+        owner: caller.uid,
+        actor: caller.user.clone(),
+        args,
+        state: JobState::Queued,
+        step: 0,
+        scratch: "{}".to_owned(),
+        progress: Progress { steps, ..Progress::default() },
+        cancel_requested: false,
+        error: None,
+        message: String::new(),
+        created_at: tx.now,
+        ended_at: None,
     }
 }

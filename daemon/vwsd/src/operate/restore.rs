@@ -1,0 +1,130 @@
+//! Restore: a bundle back onto a host, here or another. A bundle has one life: it is used up in the same transaction in which its
+//! workspace is seen to go on, and until then it stays whole.
+
+use super::args::RestoreArgs;
+use super::document;
+use super::engine::{Effect, Run, Step, StepError, Undo, nothing};
+use super::hosts::observed;
+use super::image::blocking;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use vws_domain::{BundleId, Change, Error, ErrorKind, StateEvent};
+use vws_plugin_api::doc;
+
+/// The table.
+pub static STEPS: &[Step] = &[
+    Step { name: "images", run: |run| Box::pin(images(run)), undo: Undo::By(|run| Box::pin(back_to_bundle(run))) },
+    Step { name: "import", run: |run| Box::pin(import(run)), undo: Undo::By(|run| Box::pin(remove(run))) },
+    Step { name: "restore", run: |run| Box::pin(restore(run)), undo: Undo::Nothing("the undo of `import` removes the machine") },
+    Step {
+        name: "discard",
+        run: |run| Box::pin(discard(run)),
+        undo: Undo::Never("the guest goes on: its bundle is used up"),
+    },
+];
+
+async fn images(run: &Run) -> Result<Effect, StepError> {
+    let host = run.host()?;
+    super::create::put_images(run, &host, run.workspace()?).await?;
+    Ok(nothing())
+}
+
+/// The last undo: the workspace is its bundle again.
+async fn back_to_bundle(run: &Run) -> Result<Effect, StepError> {
+    let why = run.job.error.as_ref().map(ToString::to_string).unwrap_or_default();
+    Ok(Box::new(move |edit| {
+        edit.workspace(|workspace| {
+            workspace.host = None;
+            workspace.plugin_state.clear();
+        });
+        edit.state(StateEvent::RestoreUndone, "restore-failed", &format!("restore failed: {why}; the bundle is whole"))
+    }))
+}
+
+async fn import(run: &Run) -> Result<Effect, StepError> {
+    let host = run.host()?;
+    let workspace = run.workspace()?;
+    let (id, exported) = bundle_of(run)?;
+    let files = run
+        .operate
+        .core
+        .read(|site| site.bundle(id).map(|bundle| bundle.files.clone()))
+        .ok_or_else(|| used_up(id))?;
+    let library = Arc::clone(&run.operate.library);
+    let flag = run.cancel_flag();
+    let reports = run.operate.progress.clone();
+    let job = run.job.id;
+    let (_, streams) = blocking(move || {
+        library.bundle_open(id, &files, &mut |done, total| {
+            let _ = reports.send(super::engine::Report { job, done, total });
+            if *flag.borrow() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+        })
+    })
+    .await?;
+    let machine = run.operate.core.read(|site| document::machine(site, workspace))?;
+    let (names, files): (Vec<_>, Vec<_>) = streams.into_iter().filter(|(name, _)| name != "manifest.json").unzip();
+    let ask = doc::WorkspaceImport { host: host.to_string(), machine, streams: names, exported };
+    let fds = files.into_iter().map(OwnedFd::from).collect();
+    let (status, _): (doc::MachineStatus, _) =
+        run.call(&host, doc::methods::IMPORT, &ask, run.operate.limits.long_deadline, fds).await?;
+    let state = document::kept_state(&status.plugin_state)?;
+    Ok(Box::new(move |edit| {
+        edit.workspace(|workspace| workspace.plugin_state = state);
+        Ok(())
+    }))
+}
+
+async fn remove(run: &Run) -> Result<Effect, StepError> {
+    let host = run.host()?;
+    super::destroy::remove_machine(run, &host, run.workspace()?).await?;
+    Ok(nothing())
+}
+
+async fn restore(run: &Run) -> Result<Effect, StepError> {
+    let host = run.host()?;
+    let workspace = run.workspace()?;
+    let (id, exported) = bundle_of(run)?;
+    let args = super::create::machine_args(run, workspace, &host, exported.paused)?;
+    let (status, _): (doc::MachineStatus, _) =
+        run.call(&host, doc::methods::RESTORE, &args, run.operate.limits.long_deadline, Vec::new()).await?;
+    let state = document::kept_state(&status.plugin_state)?;
+    Ok(Box::new(move |edit| {
+        edit.workspace(|workspace| {
+            workspace.plugin_state = state;
+            workspace.bundle = None;
+        });
+        if let Some(bundle) = edit.tx.site.bundle(id) {
+            let mut bundle = bundle.as_ref().clone();
+            bundle.consumed_at = Some(edit.tx.now);
+            edit.tx.put(Change::PutBundle(Arc::new(bundle)));
+        }
+        match observed(status.state) {
+            Some(event) => edit.state(event, "requested", "resumed from its bundle"),
+            None => Err(Error::internal("a restored machine", "the backend says that it is still saved")),
+        }
+    }))
+}
+
+async fn discard(run: &Run) -> Result<Effect, StepError> {
+    let args: RestoreArgs = run.args()?;
+    let id = BundleId::parse(&args.bundle)?;
+    let library = Arc::clone(&run.operate.library);
+    blocking(move || library.bundle_remove(id)).await?;
+    Ok(nothing())
+}
+
+/// The bundle's id and what its backend said when it was made.
+fn bundle_of(run: &Run) -> Result<(BundleId, doc::Exported), StepError> {
+    let args: RestoreArgs = run.args()?;
+    let id = BundleId::parse(&args.bundle)?;
+    let text = run.operate.core.read(|site| site.bundle(id).map(|bundle| bundle.manifest.clone())).ok_or_else(|| used_up(id))?;
+    let manifest: serde_json::Value = super::args::read(&text)?;
+    let exported = manifest.get("exported").cloned().unwrap_or_default();
+    let exported = serde_json::from_value(exported)
+        .map_err(|error| Error::new(ErrorKind::Damaged, format!("bundle {id}"), format!("its manifest cannot be read: {error}"), "destroy the workspace"))?;
+    Ok((id, exported))
+}
+
+fn used_up(id: BundleId) -> Error {
+    Error::new(ErrorKind::InvalidState, format!("bundle {id}"), "was resumed already; a bundle has one life", "look at its workspace")
+}

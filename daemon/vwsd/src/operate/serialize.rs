@@ -1,0 +1,163 @@
+//! Serialize: memory into a file on the host, everything into a bundle of the library, then the host is left.
+//!
+//! Until the bundle is complete and recorded, each step is taken back; from then on there is only forward.
+
+use super::args::SerializeArgs;
+use super::document;
+use super::engine::{Effect, Run, Step, StepError, Undo, nothing};
+use super::hosts::observed;
+use super::image::blocking;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use vws_domain::{Bundle, BundleId, Change, Error, StateEvent};
+use vws_plugin_api::doc;
+
+/// The table.
+pub static STEPS: &[Step] = &[
+    Step { name: "save", run: |run| Box::pin(save(run)), undo: Undo::By(|run| Box::pin(unsave(run))) },
+    Step { name: "export", run: |run| Box::pin(export(run)), undo: Undo::By(|run| Box::pin(discard(run))) },
+    Step {
+        name: "leave",
+        run: |run| Box::pin(leave(run)),
+        undo: Undo::Never("the bundle is complete: it is the workspace now, and what is on the host is a copy"),
+    },
+];
+
+/// Version of the manifest.
+const MANIFEST: u32 = 1;
+
+async fn save(run: &Run) -> Result<Effect, StepError> {
+    let host = run.host()?;
+    let ask = document::reference(&host, run.workspace()?);
+    let (status, _): (doc::MachineStatus, _) =
+        run.call(&host, doc::methods::SAVE, &ask, run.operate.limits.long_deadline, Vec::new()).await?;
+    let state = document::kept_state(&status.plugin_state)?;
+    Ok(Box::new(move |edit| {
+        edit.workspace(|workspace| workspace.plugin_state = state);
+        Ok(())
+    }))
+}
+
+/// The machine goes on from the file on its host, as it was.
+async fn unsave(run: &Run) -> Result<Effect, StepError> {
+    let host = run.host()?;
+    let workspace = run.workspace()?;
+    let args: SerializeArgs = run.args()?;
+    let ask = document::reference(&host, workspace);
+    let (status, _): (doc::MachineStatus, _) =
+        run.call(&host, doc::methods::INSPECT, &ask, run.operate.limits.call_deadline, Vec::new()).await?;
+    if status.state != doc::MachineState::Saved {
+        // It was not saved yet: nothing to take back.
+        return Ok(nothing());
+    }
+    let restore = super::create::machine_args(run, workspace, &host, args.paused)?;
+    let (status, _): (doc::MachineStatus, _) =
+        run.call(&host, doc::methods::RESTORE, &restore, run.operate.limits.long_deadline, Vec::new()).await?;
+    let state = document::kept_state(&status.plugin_state)?;
+    Ok(Box::new(move |edit| {
+        edit.workspace(|workspace| workspace.plugin_state = state);
+        match observed(status.state) {
+            Some(event) => edit.state(event, "serialize-undone", "goes on where it was"),
+            None => Ok(()),
+        }
+    }))
+}
+
+async fn export(run: &Run) -> Result<Effect, StepError> {
+    let host = run.host()?;
+    let workspace = Arc::clone(run.workspace()?);
+    let args: SerializeArgs = run.args()?;
+    let bundle = BundleId::parse(&args.bundle)?;
+    let machine = run.operate.core.read(|site| document::machine(site, &workspace))?;
+    let mut streams = vec!["memory".to_owned()];
+    streams.extend(machine.disks.iter().map(|disk| disk.name.clone()));
+
+    let library = Arc::clone(&run.operate.library);
+    let names = streams.clone();
+    let (writer, files) = blocking(move || {
+        // A repeat after a crash begins anew.
+        library.bundle_discard(bundle)?;
+        library.bundle_remove(bundle)?;
+        let writer = library.bundle_begin(bundle)?;
+        let files = names.iter().map(|name| writer.stream(name)).collect::<vws_domain::Result<Vec<_>>>()?;
+        Ok((writer, files))
+    })
+    .await?;
+    let ask = doc::WorkspaceExport {
+        host: host.to_string(),
+        workspace: workspace.id.to_string(),
+        streams,
+        plugin_state: document::plugin_state(&workspace),
+    };
+    let fds = files.into_iter().map(OwnedFd::from).collect();
+    let (mut exported, _): (doc::Exported, _) =
+        run.call(&host, doc::methods::EXPORT, &ask, run.operate.limits.long_deadline, fds).await?;
+    exported.paused = args.paused;
+
+    let backend = run
+        .operate
+        .core
+        .read(|site| site.host(&host).map(|host| host.backend.clone()))
+        .ok_or_else(|| Error::not_found(format!("host `{host}`")))?;
+    let manifest = serde_json::json!({
+        "version": MANIFEST,
+        "bundle": args.bundle,
+        "workspace": workspace.id.to_string(),
+        "name": workspace.spec.name,
+        "backend": backend,
+        "exported": exported,
+        "resources": { "vcpus": machine.vcpus, "memory_mib": machine.memory_mib },
+        "nics": machine.nics,
+        "boot": machine.boot,
+        "disks": machine.disks,
+    });
+    let text = manifest.to_string();
+    let files = blocking(move || writer.finish(manifest)).await?;
+    Ok(Box::new(move |edit| {
+        edit.tx.put(Change::PutBundle(Arc::new(Bundle {
+            id: bundle,
+            workspace: workspace.id,
+            backend,
+            manifest: text,
+            files,
+            created_at: edit.tx.now,
+            consumed_at: None,
+        })));
+        Ok(())
+    }))
+}
+
+async fn discard(run: &Run) -> Result<Effect, StepError> {
+    let args: SerializeArgs = run.args()?;
+    let bundle = BundleId::parse(&args.bundle)?;
+    let library = Arc::clone(&run.operate.library);
+    blocking(move || {
+        library.bundle_discard(bundle)?;
+        library.bundle_remove(bundle)
+    })
+    .await?;
+    Ok(Box::new(move |edit| {
+        if edit.tx.site.bundle(bundle).is_some() {
+            edit.tx.put(Change::RemoveBundle(bundle));
+        }
+        Ok(())
+    }))
+}
+
+async fn leave(run: &Run) -> Result<Effect, StepError> {
+    let workspace = run.workspace()?;
+    let args: SerializeArgs = run.args()?;
+    let bundle = BundleId::parse(&args.bundle)?;
+    if let Some(host) = &workspace.host {
+        super::destroy::remove_machine(run, host, workspace).await?;
+    }
+    Ok(Box::new(move |edit| {
+        edit.workspace(|workspace| {
+            workspace.host = None;
+            workspace.bundle = Some(bundle);
+            workspace.plugin_state.clear();
+        });
+        edit.job.message = format!("bundle {bundle}");
+        edit.state(StateEvent::Serialized, "requested", "in a bundle")
+    }))
+}

@@ -1,0 +1,301 @@
+//! Looking at the whole: explanations, decisions, events, policies, backends, backup and the self-check.
+
+use super::{DecisionQuery, ExplainRequest, Finding, Service, ShownDecision, act, launch};
+use crate::admit::{self, Asked};
+use crate::policies::PolicyStatus;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::sync::Arc;
+use vws_domain::{
+    Caller, Decision, DecisionId, Error, ErrorKind, Event, Result, Verb, VerdictKind,
+};
+use vws_store::DecisionFilter;
+
+/// Decisions that one question is answered with, at most.
+pub const DECISIONS_MOST: u64 = 1000;
+/// Events that one question is answered with, at most.
+pub const EVENTS_MOST: u64 = 10_000;
+
+impl Service {
+    /// What would be decided, by the same function, without any effect.
+    ///
+    /// # Errors
+    /// What is wrong with the request before it is judged: InvalidArgument, NotFound, AlreadyExists.
+    pub async fn explain(&self, caller: &Caller, request: ExplainRequest) -> Result<ShownDecision> {
+        let caller = caller.clone();
+        let policies = Arc::clone(&self.policies);
+        let id = DecisionId(self.env.id());
+        let env = Arc::clone(&self.env);
+        let judged = match (request.verb, request.spec, request.workspace) {
+            (Verb::Launch, Some(spec), _) => {
+                let spec = spec.validated()?;
+                let pointers = launch::Pointers::look(&spec, &caller, &self.admission).await?;
+                self.core
+                    .consider(move |site, now| {
+                        let prepared = launch::prepare(site, &caller, spec, &pointers, now, &|| env.id())?;
+                        Ok(policies.decide(|judge| admit::judge(judge, site, now, prepared.asked, true)))
+                    })
+                    .await?
+            }
+            (Verb::Launch, None, _) => return Err(Error::invalid("the request", "has no spec", "give what you would launch")),
+            (verb, _, Some(workspace)) => {
+                let (lease_seconds, host) = (request.lease_seconds, request.host);
+                self.core
+                    .consider(move |site, now| {
+                        let workspace = super::seen(site, &policies, &caller, workspace)?;
+                        let asked = act::ask(site, &caller, &workspace, verb, host, lease_seconds);
+                        Ok(policies.decide(|judge| admit::judge(judge, site, now, asked, true)))
+                    })
+                    .await?
+            }
+            (verb, _, None) => {
+                return Err(Error::invalid(format!("verb `{}`", verb.name()), "is about a workspace, and none is named", "name one"));
+            }
+        };
+        let decision = judged.decision(id, None, false);
+        let source = refusing_rule(&decision).map_or_else(String::new, |rule| self.policies.source_line(rule));
+        Ok(ShownDecision { decision, source })
+    }
+
+    /// Recorded decisions that the caller may see: own ones, about visible workspaces, or all for administrators. Newest first.
+    ///
+    /// # Errors
+    /// Internal: the store cannot be read.
+    pub async fn decisions(&self, caller: &Caller, query: DecisionQuery) -> Result<Vec<ShownDecision>> {
+        let store = Arc::clone(&self.store);
+        let limit = query.limit.clamp(1, DECISIONS_MOST);
+        let mut filter = DecisionFilter { workspace: query.workspace, permitted: query.permitted, since: query.since, ..DecisionFilter::default() };
+        let visible = query.workspace.is_some_and(|id| self.workspace(caller, id).is_ok());
+        if !caller.admin && !visible {
+            filter.uid = Some(caller.uid);
+        }
+        let one = query.id;
+        let found = crate::operate::blocking(move || {
+            let reader = store.reader()?;
+            let decisions: Vec<Decision> = match one {
+                Some(id) => reader.decision(id)?.into_iter().collect(),
+                None => reader.decisions(&filter, limit)?,
+            };
+            decisions
+                .into_iter()
+                .map(|decision| {
+                    let line = match refusing_rule(&decision) {
+                        Some(rule) if rule.line > 0 => reader
+                            .policy_set(&decision.policy)?
+                            .and_then(|files| files.get(&rule.file).and_then(|text| text.lines().nth(rule.line as usize - 1)).map(str::to_owned))
+                            .unwrap_or_default(),
+                        _ => String::new(),
+                    };
+                    Ok(ShownDecision { decision, source: line.trim().to_owned() })
+                })
+                .collect::<Result<Vec<_>>>()
+        })
+        .await?;
+        let mine = |shown: &ShownDecision| {
+            caller.admin
+                || shown.decision.caller.uid == caller.uid
+                || shown.decision.workspace.is_some_and(|id| self.workspace(caller, id).is_ok())
+        };
+        Ok(found.into_iter().filter(mine).collect())
+    }
+
+    /// Committed events after `sequence` that the caller may see, at most `limit`; with the last sequence number looked at.
+    ///
+    /// # Errors
+    /// Internal: the store cannot be read.
+    pub async fn events_since(&self, caller: &Caller, sequence: u64, limit: u64) -> Result<(Vec<Event>, u64)> {
+        let store = Arc::clone(&self.store);
+        let limit = limit.clamp(1, EVENTS_MOST);
+        let events = crate::operate::blocking(move || store.reader()?.events_since(sequence, limit)).await?;
+        let last = events.last().map_or(sequence, |event| event.sequence);
+        Ok((events.into_iter().filter(|event| self.may_view_event(caller, event)).collect(), last))
+    }
+
+    /// Reloads the policies now; answers the generation in force.
+    ///
+    /// # Errors
+    /// AccessDenied; PolicyFailure with the first problem when the files are broken (the last good set stays in force).
+    pub async fn reload_policies(&self, caller: &Caller) -> Result<u64> {
+        self.gate_site(caller, Verb::PolicyManage, "policies").await?;
+        crate::reload::reload_now(&self.policies, &self.core, &self.store).await?;
+        let status = self.policies.status();
+        match status.problems.first() {
+            None => Ok(status.generation),
+            Some(problem) => Err(Error::new(
+                ErrorKind::PolicyFailure,
+                format!("policies in `{}`", status.directory.display()),
+                problem.to_string(),
+                if status.state == "stale" { "the last good set stays in force; mend the file" } else { "nothing is in force; mend the file" },
+            )),
+        }
+    }
+
+    /// What is in force and what is wrong with the newest files.
+    #[must_use]
+    pub fn policy_status(&self) -> PolicyStatus {
+        self.policies.status()
+    }
+
+    /// Checks policy sources without putting them in force: the problems found.
+    ///
+    /// # Errors
+    /// InvalidArgument: too much source.
+    pub async fn check_policies(&self, _caller: &Caller, files: BTreeMap<String, String>) -> Result<Vec<vws_policy::Problem>> {
+        let bytes: usize = files.values().map(String::len).sum();
+        if bytes > CHECK_BYTES {
+            return Err(Error::invalid("policy sources", format!("{bytes} bytes given, {CHECK_BYTES} are checked at most"), "check fewer files"));
+        }
+        crate::operate::blocking(move || {
+            let sources = vws_policy::Sources { files };
+            Ok(vws_policy::PolicySet::load(sources, vws_policy::Limits::default()).err().unwrap_or_default())
+        })
+        .await
+    }
+
+    /// The backend plugins.
+    #[must_use]
+    pub fn backends(&self) -> Vec<vws_backend::PluginStatus> {
+        self.backends.status()
+    }
+
+    /// Writes a consistent copy of the database into the descriptor.
+    ///
+    /// # Errors
+    /// AccessDenied, NoSpace, Internal.
+    pub async fn backup(&self, caller: &Caller, mut to: File) -> Result<()> {
+        self.gate_site(caller, Verb::SiteManage, "backup").await?;
+        let store = Arc::clone(&self.store);
+        let scratch = self.admission.state.join(format!("backup-{:032x}.part", self.env.id()));
+        crate::operate::blocking(move || {
+            let copied = store.backup(&scratch, |_, _| ()).and_then(|()| {
+                let failed = |error: std::io::Error| {
+                    let kind = if error.raw_os_error() == Some(28) { ErrorKind::NoSpace } else { ErrorKind::Internal };
+                    Error::new(kind, "the backup", format!("cannot be written: {error}"), "make room, or choose another file")
+                };
+                let mut from = File::open(&scratch).map_err(failed)?;
+                let mut chunk = vec![0; 1 << 20];
+                loop {
+                    let read = from.read(&mut chunk).map_err(failed)?;
+                    if read == 0 {
+                        break;
+                    }
+                    to.write_all(chunk.get(..read).unwrap_or_default()).map_err(failed)?;
+                }
+                // A pipe cannot be synced or measured, and need not be.
+                if to.stream_position().is_ok() {
+                    to.sync_all().map_err(failed)?;
+                }
+                Ok(())
+            });
+            let removed = std::fs::remove_file(&scratch);
+            if let (Ok(()), Err(error)) = (&copied, removed) {
+                tracing::warn!(%error, path = %scratch.display(), "a scratch file stays behind");
+            }
+            copied
+        })
+        .await
+    }
+
+    /// Compares ledger, projection, library and hosts.
+    ///
+    /// # Errors
+    /// AccessDenied, Internal.
+    pub async fn doctor(&self, caller: &Caller) -> Result<Vec<Finding>> {
+        self.gate_site(caller, Verb::SiteManage, "doctor").await?;
+        let mut findings = Vec::new();
+        let projection = self.core.read(Clone::clone);
+        if !projection.same_sums(&projection.recomputed()) {
+            findings.push(finding("error", "the projection", "its kept sums differ from its reservations", "restart the daemon and report it"));
+        }
+        let store = Arc::clone(&self.store);
+        let rebuilt = crate::operate::blocking(move || store.reader()?.rebuild()).await?;
+        let same_sequence = rebuilt.sequence == projection.sequence;
+        if same_sequence {
+            if !rebuilt.same_sums(&projection) || rebuilt.workspaces().ne(projection.workspaces()) || rebuilt.reservations().ne(projection.reservations()) {
+                findings.push(finding("error", "the database", "the ledger on disk and the projection in memory differ", "restart the daemon and report it"));
+            } else {
+                findings.push(finding("ok", "the database", &format!("ledger and projection agree at {}", rebuilt.sequence), ""));
+            }
+        } else {
+            findings.push(finding("ok", "the database", "it changed while it was being looked at; look again for a full comparison", ""));
+        }
+        for reservation in projection.reservations() {
+            if projection.workspace(reservation.workspace).is_none() {
+                findings.push(finding("error", &format!("workspace {}", reservation.workspace), "holds a reservation and does not exist", "report it"));
+            }
+        }
+        let used: BTreeSet<String> = projection.images().flat_map(|image| super::images::digests(image)).collect();
+        let library = Arc::clone(&self.library);
+        let (blobs, bundles) = crate::operate::blocking(move || Ok((library.list_blobs()?, library.list_bundles()?))).await?;
+        let blobs: BTreeSet<String> = blobs.into_iter().collect();
+        for digest in used.difference(&blobs) {
+            findings.push(finding("error", &format!("image bytes {digest}"), "are in the catalogue and not in the library", "remove the image and import it again"));
+        }
+        for digest in blobs.difference(&used) {
+            findings.push(finding("warning", &format!("image bytes {digest}"), "are in the library and in no image", "they belong to an import that failed; remove the file"));
+        }
+        for bundle in bundles {
+            if projection.bundle(bundle).is_none() {
+                findings.push(finding("warning", &format!("bundle {bundle}"), "is in the library and belongs to no workspace", "it belongs to a job that was interrupted; remove it"));
+            }
+        }
+        findings.extend(self.doctor_hosts().await);
+        let status = self.policies.status();
+        let worst = if status.state == "good" { "ok" } else { "error" };
+        findings.push(finding(worst, "policies", &format!("{}, generation {}", status.state, status.generation), if worst == "ok" { "" } else { "`vws policy status` shows what is wrong" }));
+        Ok(findings)
+    }
+
+    /// What hosts run that the ledger does not know, and the other way round.
+    async fn doctor_hosts(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for shown in self.hosts() {
+            let name = &shown.host.name;
+            let object = format!("host `{name}`");
+            let listed = match self.operate.listing(name).await {
+                Ok(listed) => listed,
+                Err(error) => {
+                    findings.push(finding("error", &object, &format!("does not answer: {error}"), "its workspaces are unknown until it does"));
+                    continue;
+                }
+            };
+            let known: BTreeSet<String> = self.core.read(|site| {
+                site.workspaces().filter(|workspace| workspace.host.as_ref() == Some(name)).map(|workspace| workspace.id.to_string()).collect()
+            });
+            let there: BTreeSet<String> = listed.into_iter().collect();
+            for id in there.difference(&known) {
+                findings.push(finding("error", &object, &format!("has machine {id}, which no workspace here owns"), "look at it with the hypervisor's tools, then remove it"));
+            }
+            if there.is_subset(&known) {
+                findings.push(finding("ok", &object, &format!("{} workspaces, no machine of ours that is unknown", known.len()), ""));
+            }
+        }
+        findings
+    }
+
+    async fn gate_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
+        let asked = Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None };
+        let policies = Arc::clone(&self.policies);
+        self.core
+            .transact(move |tx| {
+                let site = tx.site;
+                let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
+                judged.record(tx, None)
+            })
+            .await
+    }
+}
+
+/// Bytes of policy sources that one check takes.
+pub const CHECK_BYTES: usize = 4 << 20;
+
+fn finding(severity: &str, object: &str, fact: &str, remedy: &str) -> Finding {
+    Finding { severity: severity.to_owned(), object: object.to_owned(), fact: fact.to_owned(), remedy: remedy.to_owned() }
+}
+
+/// The rule that refused, if one did.
+fn refusing_rule(decision: &Decision) -> Option<&vws_domain::Rule> {
+    let refusing = |kind: VerdictKind| matches!(kind, VerdictKind::Deny | VerdictKind::Error);
+    decision.verdicts.iter().find(|verdict| refusing(verdict.kind)).map(|verdict| &verdict.rule)
+}
