@@ -40,6 +40,8 @@ pub fn exit_code(name: &str) -> u8 {
             "NotFound" => exit::NOT_FOUND,
             "PolicyFailure" => exit::POLICY,
             "HostUnavailable" => exit::UNREACHABLE,
+            // Never sent by the daemon: the client's own patience ended. A job's deadline is `TimedOut`, and has failed.
+            "WaitTimedOut" => exit::TIMED_OUT,
             _ => exit::FAILED,
         };
     }
@@ -174,6 +176,8 @@ mod tests {
             ("org.virtualworkspaces1.Error.PolicyFailure", 9),
             ("org.virtualworkspaces1.Error.HostUnavailable", 8),
             ("org.virtualworkspaces1.Error.InvalidArgument", 2),
+            ("org.virtualworkspaces1.Error.WaitTimedOut", 7),
+            ("org.virtualworkspaces1.Error.TimedOut", 1),
             ("org.virtualworkspaces1.Error.Damaged", 1),
             ("org.freedesktop.DBus.Error.ServiceUnknown", 8),
             ("org.freedesktop.DBus.Error.Spawn.ServiceNotFound", 8),

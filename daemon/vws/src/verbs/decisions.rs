@@ -1,0 +1,69 @@
+//! `vws decisions`: the record of decisions, newest first.
+
+use crate::context::Context;
+use crate::output::table;
+use crate::units::{duration, local, now};
+use crate::verbs::why::ask;
+use crate::{Result, decision, find, record};
+use std::time::Duration;
+use vws_bus::client::Args;
+use vws_bus::failure::Failure;
+use vws_bus::keys;
+use zbus::{ObjectPath, Variant};
+
+/// Arguments of `vws decisions`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Decisions {
+    /// Only about this workspace
+    #[arg(long)]
+    workspace: Option<String>,
+    /// Only refusals
+    #[arg(long)]
+    denied: bool,
+    /// Only permissions
+    #[arg(long, conflicts_with = "denied")]
+    permitted: bool,
+    /// Only of the last so long, for instance 1h
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    since: Option<Duration>,
+    /// So many at most
+    #[arg(short = 'l', long, default_value_t = vws_bus::names::DECISIONS_LIMIT, value_name = "N")]
+    limit: u64,
+}
+
+/// Does it.
+pub(crate) async fn run(context: &Context, verb: &Decisions) -> Result<()> {
+    let mut filter = Args::new();
+    if let Some(word) = &verb.workspace {
+        let path = ObjectPath::try_from(find::workspace(context, word).await?.path).map_err(|error| Failure::from(zbus::Error::from(error)))?;
+        filter.insert(keys::WORKSPACE, Variant::from(path));
+    }
+    if verb.denied || verb.permitted {
+        filter.insert(keys::VERDICT, Variant::from(if verb.denied { "deny" } else { "permit" }));
+    }
+    if let Some(since) = verb.since {
+        let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        filter.insert(keys::SINCE, Variant::from(now().saturating_sub(micros)));
+    }
+    let found = ask(context, filter, verb.limit).await?;
+    context.emit(&record::array(&found), || {
+        let rows = found
+            .iter()
+            .map(|d| {
+                let last = d.list("verdicts").pop().unwrap_or_default();
+                vec![
+                    local(d.number("at")),
+                    d.text("verb").to_owned(),
+                    d.text("name").to_owned(),
+                    d.text("caller").to_owned(),
+                    decision::outcome(d).to_owned(),
+                    last.text("code").to_owned(),
+                    decision::rule(&last),
+                    d.text("host").to_owned(),
+                    d.text("id").to_owned(),
+                ]
+            })
+            .collect();
+        table(&["AT", "VERB", "NAME", "BY", "VERDICT", "CODE", "RULE", "HOST", "ID"], rows)
+    })
+}
