@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::output::Format;
-use crate::verbs::console::{hear, open};
+use crate::verbs::console::open;
 use crate::{Result, find, output, screen};
 use serde_json::json;
 use std::io::IsTerminal;
@@ -28,15 +28,13 @@ pub(crate) async fn run(context: &Context, verb: &Logs) -> Result<()> {
     // A terminal gets no commands from a guest; a file gets every byte.
     let terminal = std::io::stdout().is_terminal();
     if verb.follow {
-        let guest = open(context, &found.path).await?;
+        let mut guest = open(context, &found.path).await?;
         loop {
             let bytes = tokio::select! {
-                bytes = hear(&guest) => bytes?,
+                bytes = guest.heard.recv() => bytes,
                 _ = tokio::signal::ctrl_c() => return Ok(()),
             };
-            if bytes.is_empty() {
-                return Ok(());
-            }
+            let Some(bytes) = bytes else { return Ok(()) };
             if terminal {
                 output::write(screen::plain(&String::from_utf8_lossy(&bytes)).as_bytes())?;
             } else {
