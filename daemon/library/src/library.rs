@@ -84,19 +84,13 @@ impl Library {
             .map_err(|error| fail::failed("a scratch file", "create", &folder, None, &error))
     }
 
-    /// Digests of all blobs, sorted. Sizes are those of the files.
+    /// Digests of all blobs, sorted.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn list_blobs(&self) -> Result<Vec<Blob>> {
-        let mut found = Vec::new();
-        for (name, path) in self.entries(&self.blobs())? {
-            if let Ok(digest) = vws_domain::checked_digest(&name) {
-                let size_bytes = path.metadata().map_err(|error| self.unreadable(&error))?.len();
-                found.push(Blob { digest, size_bytes });
-            }
-        }
-        Ok(found)
+    pub fn list_blobs(&self) -> Result<Vec<String>> {
+        let names = self.entries(&self.blobs())?.into_iter().map(|(name, _)| name);
+        Ok(names.filter(|name| vws_domain::checked_digest(name).is_ok_and(|digest| digest == *name)).collect())
     }
 
     /// Ids of all complete bundles, sorted.

@@ -53,7 +53,7 @@ impl Reader {
     ///
     /// # Errors
     /// The database cannot be read, or the filter's cursor is unknown ([`ErrorKind::NotFound`]).
-    pub fn decisions(&self, filter: &DecisionFilter, limit: usize) -> Result<Vec<Decision>> {
+    pub fn decisions(&self, filter: &DecisionFilter, limit: u64) -> Result<Vec<Decision>> {
         let mut conditions: Vec<&str> = Vec::new();
         let mut values: Vec<Value> = Vec::new();
         let mut and = |condition, value: Value| {
@@ -84,7 +84,7 @@ impl Reader {
             let position = position.ok_or_else(|| Error::not_found(format!("decision `{before}`")))?;
             and("position < ?", Value::Integer(position));
         }
-        values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
+        values.push(most(limit));
         let condition = match conditions.is_empty() {
             true => String::new(),
             false => format!("WHERE {} ", conditions.join(" AND ")),
@@ -104,11 +104,9 @@ impl Reader {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn events_since(&self, sequence: u64, limit: usize) -> Result<Vec<Event>> {
-        // No event can have a number that cannot be stored.
-        let sequence = Value::Integer(i64::try_from(sequence).unwrap_or(i64::MAX));
-        let limit = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.all(tables::SELECT_EVENTS, "WHERE sequence > ? ORDER BY sequence LIMIT ?", vec![sequence, limit], tables::event)
+    pub fn events_since(&self, sequence: u64, limit: u64) -> Result<Vec<Event>> {
+        let values = vec![most(sequence), most(limit)];
+        self.all(tables::SELECT_EVENTS, "WHERE sequence > ? ORDER BY sequence LIMIT ?", values, tables::event)
     }
 
     /// Number of the oldest event that is kept: a cursor more than one below it has missed some.
@@ -118,6 +116,14 @@ impl Reader {
     pub fn oldest_event(&self) -> Result<Option<u64>> {
         let events = self.all(tables::SELECT_EVENTS, "ORDER BY sequence LIMIT 1", Vec::new(), tables::event)?;
         Ok(events.first().map(|event| event.sequence))
+    }
+
+    /// The highest generation of the policies that ever decided something here; 0 for none. It outlives the decisions.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn last_generation(&self) -> Result<u64> {
+        self.told(load::meta(&self.connection, "generation"))
     }
 
     /// A job, also one that is no longer shown.
@@ -140,8 +146,8 @@ impl Reader {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn gone_workspaces(&self, name: &str, limit: usize) -> Result<Vec<Workspace>> {
-        let values = vec![Value::Text(name.to_owned()), Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX))];
+    pub fn gone_workspaces(&self, name: &str, limit: u64) -> Result<Vec<Workspace>> {
+        let values = vec![Value::Text(name.to_owned()), most(limit)];
         let condition = "WHERE state = 'gone' AND name = ? ORDER BY changed_at DESC, id DESC LIMIT ?";
         self.all(tables::SELECT_WORKSPACES, condition, values, tables::workspace)
     }
@@ -188,6 +194,17 @@ impl Reader {
     /// The sources of a policy set: file name to text.
     ///
     /// # Errors
+    /// The highest generation of policies that any kept decision names; 0: none.
+    ///
+    /// # Errors
+    /// Internal when the database cannot be read.
+    pub fn last_generation(&self) -> Result<u64> {
+        self.connection
+            .query_row("SELECT coalesce(max(generation), 0) FROM decisions", [], |row| row.get::<_, i64>(0))
+            .map(|generation| u64::try_from(generation).unwrap_or(0))
+            .map_err(|error| crate::fail::Fail::from(error).about("the decisions"))
+    }
+
     /// The database cannot be read.
     pub fn policy_set(&self, hash: &PolicyHash) -> Result<Option<BTreeMap<String, String>>> {
         let text: Option<String> = self.optional("SELECT files FROM policy_sets WHERE hash = ?", &hash.0, |row| row.get(0))?;
@@ -230,4 +247,9 @@ impl Reader {
     fn about(&self, fail: &Fail) -> Error {
         fail.about(open::object(&self.path))
     }
+}
+
+/// A bound for SQL: what is above the largest stored number bounds nothing.
+fn most(bound: u64) -> Value {
+    Value::Integer(i64::try_from(bound).unwrap_or(i64::MAX))
 }

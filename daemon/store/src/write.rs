@@ -38,14 +38,14 @@ fn write(connection: &Connection, change: &Change, sequence: u64) -> Tried<()> {
         Change::RemoveBundle(id) => run(connection, "DELETE FROM bundles WHERE id = ?", &id.to_string()),
         Change::PutJob(job) => tables::put_job(connection, job),
         Change::ForgetJob(id) => run(connection, "UPDATE jobs SET shown = 0 WHERE id = ?", &id.to_string()),
-        Change::PutDecision(decision) => tables::put_decision(connection, decision),
+        Change::PutDecision(decision) => {
+            tables::put_decision(connection, decision)?;
+            at_least(connection, "generation", decision.generation)
+        }
         Change::PutRequest(request) => tables::put_request(connection, request),
         Change::Event(event) => {
             tables::insert_event(connection, event)?;
-            connection
-                .prepare_cached("UPDATE meta SET value = max(value, ?) WHERE key = 'event_sequence'")?
-                .execute([int(event.sequence)?])?;
-            Ok(())
+            at_least(connection, "event_sequence", event.sequence)
         }
     }
 }
@@ -71,6 +71,14 @@ fn end_version(connection: &Connection, table: &Versioned, key: &str, sequence: 
     for statement in [table.drop, table.end] {
         connection.prepare_cached(statement)?.execute(params![key, int(sequence)?])?;
     }
+    Ok(())
+}
+
+/// Raises a number of `meta`.
+fn at_least(connection: &Connection, key: &str, value: u64) -> Tried<()> {
+    connection
+        .prepare_cached("UPDATE meta SET value = ?2 WHERE key = ?1 AND value < ?2")?
+        .execute(params![key, int(value)?])?;
     Ok(())
 }
 

@@ -77,19 +77,6 @@ impl fmt::Display for BusAddress {
     }
 }
 
-/// How to serve.
-#[derive(Clone, Debug)]
-pub struct BusConfig {
-    /// Where.
-    pub address: BusAddress,
-    /// Name of the administrators' group; empty for none.
-    pub admin_group: String,
-    /// Version of the daemon, for Manager.Version.
-    pub version: String,
-    /// When the daemon started.
-    pub started_at: Timestamp,
-}
-
 /// What every handler can reach.
 pub(crate) struct State {
     pub(crate) service: Arc<Service>,
@@ -109,27 +96,30 @@ pub struct Bus {
     publisher: JoinHandle<()>,
 }
 
-/// Connects, begins to answer, and takes the name. The tree is complete before the first call can come.
+/// Connects to `address` (see [`BusAddress::parse`]), begins to answer, and takes the name: the tree is complete before the
+/// first call can come. Administrators are root, `own_uid` (the user that the daemon runs as) and the members of the group
+/// `admin_group` (empty: no group).
 ///
 /// # Errors
 /// [`ErrorKind::HostUnavailable`] when the bus cannot be reached, [`ErrorKind::AlreadyExists`] when another daemon has the
 /// name, [`ErrorKind::AccessDenied`] when the bus's policy does not give it to this user.
-pub async fn serve(service: Arc<Service>, config: BusConfig) -> Result<Bus> {
-    let object = format!("bus `{}`", vws_domain::shown(&config.address.to_string()));
+pub async fn serve(service: Arc<Service>, address: &str, own_uid: u32, admin_group: &str) -> Result<Bus> {
+    let address = BusAddress::parse(address);
+    let object = format!("bus `{}`", vws_domain::shown(&address.to_string()));
     let limit = Duration::from_millis(limits::CONNECT_MS);
     let unreachable = |fact: String| {
         Error::new(ErrorKind::HostUnavailable, object.clone(), fact, "check that the message bus runs, and the --bus option")
     };
-    let connected = tokio::time::timeout(limit, connect(&config.address)).await;
+    let connected = tokio::time::timeout(limit, connect(&address)).await;
     let connection = connected
         .map_err(|_| unreachable(format!("did not answer within {} ms", limits::CONNECT_MS)))?
         .map_err(|error| unreachable(format!("cannot be reached: {error}")))?;
     let state = Arc::new(State {
-        service,
         contract: Contract::load()?,
-        admins: Admins { group: config.admin_group, own_uid: rustix::process::geteuid().as_raw() },
-        version: config.version,
-        started_at: config.started_at,
+        admins: Admins { group: admin_group.to_owned(), own_uid },
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: service.env.now(),
+        service,
         machine_id: machine_id(),
         subscriptions: Subscriptions::default(),
         connection: connection.clone(),

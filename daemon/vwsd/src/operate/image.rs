@@ -29,7 +29,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("a blocking task", error.to_string()))?
 }
 
-async fn import(run: &Run) -> Result<Effect, StepError> {
+async fn import(run: &Run) -> std::result::Result<Effect, StepError> {
     let args: ImportArgs = run.args()?;
     let image = fetch(run, &args).await?;
     Ok(Box::new(move |edit| {
@@ -41,7 +41,7 @@ async fn import(run: &Run) -> Result<Effect, StepError> {
 }
 
 /// The catalogue entry of an import that failed goes; bytes that nothing refers to are swept by the next import or removal.
-async fn forget(run: &Run) -> Result<Effect, StepError> {
+async fn forget(run: &Run) -> std::result::Result<Effect, StepError> {
     let Some(id) = run.job.image else { return Ok(nothing()) };
     Ok(Box::new(move |edit| {
         if let Some(image) = edit.tx.site.image(id).filter(|image| image.state == ImageState::Importing).cloned() {

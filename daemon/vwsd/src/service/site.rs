@@ -64,7 +64,7 @@ impl Service {
     /// Internal: the store cannot be read.
     pub async fn decisions(&self, caller: &Caller, query: DecisionQuery) -> Result<Vec<ShownDecision>> {
         let store = Arc::clone(&self.store);
-        let limit = query.limit.clamp(1, DECISIONS_MOST);
+        let limit = usize::try_from(query.limit.clamp(1, DECISIONS_MOST)).unwrap_or(usize::MAX);
         let mut filter = DecisionFilter { workspace: query.workspace, permitted: query.permitted, since: query.since, ..DecisionFilter::default() };
         let visible = query.workspace.is_some_and(|id| self.workspace(caller, id).is_ok());
         if !caller.admin && !visible {
@@ -106,7 +106,7 @@ impl Service {
     /// Internal: the store cannot be read.
     pub async fn events_since(&self, caller: &Caller, sequence: u64, limit: u64) -> Result<(Vec<Event>, u64)> {
         let store = Arc::clone(&self.store);
-        let limit = limit.clamp(1, EVENTS_MOST);
+        let limit = usize::try_from(limit.clamp(1, EVENTS_MOST)).unwrap_or(usize::MAX);
         let events = crate::operate::blocking(move || store.reader()?.events_since(sequence, limit)).await?;
         let last = events.last().map_or(sequence, |event| event.sequence);
         Ok((events.into_iter().filter(|event| self.may_view_event(caller, event)).collect(), last))
@@ -228,7 +228,7 @@ impl Service {
         let used: BTreeSet<String> = projection.images().flat_map(|image| super::images::digests(image)).collect();
         let library = Arc::clone(&self.library);
         let (blobs, bundles) = crate::operate::blocking(move || Ok((library.list_blobs()?, library.list_bundles()?))).await?;
-        let blobs: BTreeSet<String> = blobs.into_iter().collect();
+        let blobs: BTreeSet<String> = blobs.into_iter().map(|blob| blob.digest).collect();
         for digest in used.difference(&blobs) {
             findings.push(finding("error", &format!("image bytes {digest}"), "are in the catalogue and not in the library", "remove the image and import it again"));
         }
