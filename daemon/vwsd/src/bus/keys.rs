@@ -235,10 +235,10 @@ mod tests {
 
     #[test]
     fn elements_of_lists_are_checked_too() {
-        let disk = dict([("size", 1_u64.into())]);
+        let disk = dict([("size-gb", 1_u64.into())]);
         let mut spec = Keys::new("spec", dict([("data-disks", vec![disk].into())]), &[keys::SPEC]).unwrap();
         let error = spec.list("data-disks", keys::DATA_DISK, 16).unwrap_err();
-        assert_eq!(error.object, "key `size` of data-disks [0] of spec");
+        assert_eq!(error.object, "key `size-gb` of data-disks [0] of spec");
         assert_eq!(error.remedy, "did you mean `size-gib`?");
         let many = vec![dict([]), dict([]), dict([])];
         let mut spec = Keys::new("spec", dict([("data-disks", many.into())]), &[keys::SPEC]).unwrap();
