@@ -194,17 +194,6 @@ impl Reader {
     /// The sources of a policy set: file name to text.
     ///
     /// # Errors
-    /// The highest generation of policies that any kept decision names; 0: none.
-    ///
-    /// # Errors
-    /// Internal when the database cannot be read.
-    pub fn last_generation(&self) -> Result<u64> {
-        self.connection
-            .query_row("SELECT coalesce(max(generation), 0) FROM decisions", [], |row| row.get::<_, i64>(0))
-            .map(|generation| u64::try_from(generation).unwrap_or(0))
-            .map_err(|error| crate::fail::Fail::from(error).about("the decisions"))
-    }
-
     /// The database cannot be read.
     pub fn policy_set(&self, hash: &PolicyHash) -> Result<Option<BTreeMap<String, String>>> {
         let text: Option<String> = self.optional("SELECT files FROM policy_sets WHERE hash = ?", &hash.0, |row| row.get(0))?;
