@@ -84,13 +84,23 @@ impl Library {
             .map_err(|error| fail::failed("a scratch file", "create", &folder, None, &error))
     }
 
-    /// Digests of all blobs, sorted.
+    /// All blobs with the lengths of their files, sorted by digest.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn list_blobs(&self) -> Result<Vec<String>> {
-        let names = self.entries(&self.blobs())?.into_iter().map(|(name, _)| name);
-        Ok(names.filter(|name| vws_domain::checked_digest(name).is_ok_and(|digest| digest == *name)).collect())
+    pub fn list_blobs(&self) -> Result<Vec<Blob>> {
+        let mut found = Vec::new();
+        for (name, path) in self.entries(&self.blobs())? {
+            if vws_domain::checked_digest(&name).is_ok_and(|digest| digest == name) {
+                match path.metadata() {
+                    Ok(facts) => found.push(Blob { digest: name, size_bytes: facts.len() }),
+                    // Removed in between.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(self.unreadable(&error)),
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Ids of all complete bundles, sorted.

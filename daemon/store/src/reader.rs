@@ -53,7 +53,7 @@ impl Reader {
     ///
     /// # Errors
     /// The database cannot be read, or the filter's cursor is unknown ([`ErrorKind::NotFound`]).
-    pub fn decisions(&self, filter: &DecisionFilter, limit: u64) -> Result<Vec<Decision>> {
+    pub fn decisions(&self, filter: &DecisionFilter, limit: usize) -> Result<Vec<Decision>> {
         let mut conditions: Vec<&str> = Vec::new();
         let mut values: Vec<Value> = Vec::new();
         let mut and = |condition, value: Value| {
@@ -104,7 +104,7 @@ impl Reader {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn events_since(&self, sequence: u64, limit: u64) -> Result<Vec<Event>> {
+    pub fn events_since(&self, sequence: u64, limit: usize) -> Result<Vec<Event>> {
         let values = vec![most(sequence), most(limit)];
         self.all(tables::SELECT_EVENTS, "WHERE sequence > ? ORDER BY sequence LIMIT ?", values, tables::event)
     }
@@ -146,7 +146,7 @@ impl Reader {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn gone_workspaces(&self, name: &str, limit: u64) -> Result<Vec<Workspace>> {
+    pub fn gone_workspaces(&self, name: &str, limit: usize) -> Result<Vec<Workspace>> {
         let values = vec![Value::Text(name.to_owned()), most(limit)];
         let condition = "WHERE state = 'gone' AND name = ? ORDER BY changed_at DESC, id DESC LIMIT ?";
         self.all(tables::SELECT_WORKSPACES, condition, values, tables::workspace)
@@ -239,6 +239,6 @@ impl Reader {
 }
 
 /// A bound for SQL: what is above the largest stored number bounds nothing.
-fn most(bound: u64) -> Value {
-    Value::Integer(i64::try_from(bound).unwrap_or(i64::MAX))
+fn most(bound: impl TryInto<i64>) -> Value {
+    Value::Integer(bound.try_into().unwrap_or(i64::MAX))
 }
