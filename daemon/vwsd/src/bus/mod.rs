@@ -199,12 +199,15 @@ async fn register(connection: &Connection, object: &str) -> Result<()> {
             format!("the name {} is taken: another daemon serves here", names::BUS),
             "stop it first, or use another bus",
         )),
-        Err(zbus::Error::MethodError(name, text, _)) if name.as_str().ends_with(".AccessDenied") => Err(Error::new(
-            ErrorKind::AccessDenied,
-            object,
-            format!("does not let this user have the name {}: {}", names::BUS, text.unwrap_or_default()),
-            "install the bus policy file that comes with the daemon, or use a session or private bus",
-        )),
+        Err(zbus::Error::FDO(error)) => match *error {
+            zbus::fdo::Error::AccessDenied(text) => Err(Error::new(
+                ErrorKind::AccessDenied,
+                object,
+                format!("does not let this user have the name {}: {text}", names::BUS),
+                "install the bus policy file that comes with the daemon, or use a session or private bus",
+            )),
+            other => Err(failed(other.into())),
+        },
         Err(error) => Err(failed(error)),
     }
 }
