@@ -187,13 +187,11 @@ impl Client {
     }
 
     /// On a connection that is there already.
-    #[must_use]
     pub fn new(connection: Connection) -> Self {
         Self { connection }
     }
 
     /// The connection.
-    #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.connection
     }

@@ -12,21 +12,28 @@ Exit codes:
   7 timed out waiting (the job goes on)   8 daemon or host unreachable   9 policy broken
   130 interrupted while following a job (the job goes on)
 
-Data is written to stdout, talk to stderr. JSON and YAML have the names of the D-Bus contract in snake_case;
-times are microseconds since 1970 UTC. NO_COLOR is honoured. `vws VERB --help` tells more of a verb.";
+Data is written to stdout, talk to stderr. JSON and YAML have the names of the D-Bus contract
+in snake_case; times are microseconds since 1970 UTC. NO_COLOR is honoured.
+`vws VERB --help` tells more of a verb.";
 
-/// Lease virtual machines.
+/// Heading of the options that every verb has.
+const GLOBAL: &str = "Everywhere";
+
+/// Lease virtual machines
 #[derive(Debug, Parser)]
 #[command(name = "vws", version, about, after_help = EXIT_CODES, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Cli {
     /// Bus of the daemon: system, session, or a D-Bus address [default: system; for an ordinary user without a system service: session]
-    #[arg(long, global = true, env = "VWS_BUS", hide_env_values = true, value_name = "BUS")]
+    #[arg(long, global = true, env = "VWS_BUS", hide_env_values = true, value_name = "BUS", help_heading = GLOBAL, display_order = 900)]
     pub(crate) bus: Option<String>,
-    /// Form of the data on stdout, and of errors on stderr
-    #[arg(short, long, global = true, value_enum, default_value = "table", value_name = "FORMAT")]
+    /// Form of the data on stdout, and of errors on stderr: table, json or yaml [default: table]
+    #[arg(
+        short, long, global = true, value_enum, default_value = "table", hide_default_value = true, hide_possible_values = true,
+        value_name = "FORMAT", help_heading = GLOBAL, display_order = 901
+    )]
     output: Format,
     /// Short for -o json
-    #[arg(long, global = true, conflicts_with = "output")]
+    #[arg(long, global = true, conflicts_with = "output", help_heading = GLOBAL, display_order = 902)]
     json: bool,
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -43,7 +50,7 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Lease a new workspace and wait until it is there
-    Launch(verbs::launch::Launch),
+    Launch(Box<verbs::launch::Launch>),
     /// List workspaces
     #[command(visible_alias = "ls")]
     List(verbs::list::List),

@@ -69,7 +69,7 @@ pub(crate) fn yaml(value: &Value) -> String {
 /// A table without frames: easy to read, and to cut with tools.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.set_header(header.iter().map(|name| Cell::new(name)));
+    table.set_header(header.iter().map(Cell::new));
     finish(table, rows)
 }
 

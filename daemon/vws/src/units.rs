@@ -10,7 +10,7 @@ pub(crate) fn memory_mib(text: &str) -> Result<u64, String> {
 /// Reads the size of a disk in GiB: `10`, `10G`, `10GiB`, `2T`, `2048M`.
 pub(crate) fn disk_gib(text: &str) -> Result<u64, String> {
     let mib = size(text, 1024)?;
-    if mib % 1024 == 0 { Ok(mib / 1024) } else { Err("a disk is sized in whole GiB, for instance 10G".to_owned()) }
+    if mib.is_multiple_of(1024) { Ok(mib / 1024) } else { Err("a disk is sized in whole GiB, for instance 10G".to_owned()) }
 }
 
 /// A size in MiB; a bare number counts in `unit_mib`.
@@ -84,7 +84,7 @@ pub(crate) fn local(micros: u64) -> String {
 
 /// An amount of MiB in the largest unit that is exact.
 pub(crate) fn mib(mib: u64) -> String {
-    if mib > 0 && mib % 1024 == 0 { format!("{}G", mib / 1024) } else { format!("{mib}M") }
+    if mib > 0 && mib.is_multiple_of(1024) { format!("{}G", mib / 1024) } else { format!("{mib}M") }
 }
 
 /// A number of bytes with one decimal.

@@ -35,7 +35,7 @@ pub(crate) struct Decisions {
 pub(crate) async fn run(context: &Context, verb: &Decisions) -> Result<()> {
     let mut filter = Args::new();
     if let Some(word) = &verb.workspace {
-        let path = ObjectPath::try_from(find::workspace(context, word).await?.path).map_err(|error| Failure::from(zbus::Error::from(error)))?;
+        let path = ObjectPath::try_from(find::workspace(context, word).await?.path).map_err(Failure::from)?;
         filter.insert(keys::WORKSPACE, Variant::from(path));
     }
     if verb.denied || verb.permitted {

@@ -106,7 +106,7 @@ pub(crate) async fn run(context: &Context, verb: &Explain) -> Result<()> {
             (name, found.path)
         }
     };
-    let path = ObjectPath::try_from(path).map_err(|error| Failure::from(zbus::Error::from(error)))?;
+    let path = ObjectPath::try_from(path).map_err(Failure::from)?;
     let manager = context.client.manager().await?;
     let answer = Record::new(&manager.explain(name, &path, &request, &Args::new()).await?);
     context.emit(&answer.0, || decision::text(&answer))

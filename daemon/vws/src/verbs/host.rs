@@ -172,7 +172,7 @@ pub(crate) async fn run(context: &Context, verb: &Host) -> Result<()> {
                 Some(object) => find::at(context, &object).await?.map(|found| found.record).unwrap_or_default(),
                 None => Record::default(),
             };
-            context.emit(&json!({ "host": record.0, "job": job.0 }), || hosts_table(&[record.clone()]))
+            context.emit(&json!({ "host": record.0, "job": job.0 }), || hosts_table(std::slice::from_ref(&record)))
         }
         Host::Change(change) => {
             let changes = change.settings.args();
@@ -205,7 +205,7 @@ async fn changed(context: &Context, name: &str, changes: Args<'_>) -> Result<()>
     let found = find::host(context, name).await?;
     context.client.host(&found.path).await?.change(&changes, &Args::new()).await?;
     let record = find::host(context, name).await?.record;
-    context.emit(&record.0, || hosts_table(&[record.clone()]))
+    context.emit(&record.0, || hosts_table(std::slice::from_ref(&record)))
 }
 
 /// `free/capacity` of a resource.

@@ -37,5 +37,5 @@ pub(crate) async fn run(context: &Context, verb: &SaveImage) -> Result<()> {
         Some(object) => find::at(context, &object).await?.map(|found| found.record).unwrap_or_default(),
         None => crate::record::Record::default(),
     };
-    context.emit(&json!({ "image": record.0, "job": job.0 }), || crate::verbs::image::images_table(&[record.clone()]))
+    context.emit(&json!({ "image": record.0, "job": job.0 }), || crate::verbs::image::images_table(std::slice::from_ref(&record)))
 }

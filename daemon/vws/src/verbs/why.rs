@@ -23,7 +23,7 @@ pub(crate) struct Why {
 pub(crate) async fn run(context: &Context, verb: &Why) -> Result<()> {
     let found = match find::workspace(context, &verb.object).await {
         Ok(found) => {
-            let path = ObjectPath::try_from(found.path).map_err(|error| Failure::from(zbus::Error::from(error)))?;
+            let path = ObjectPath::try_from(found.path).map_err(Failure::from)?;
             ask(context, [(keys::WORKSPACE, Variant::from(path))].into(), verb.limit).await?
         }
         Err(failure) if failure.is_kind("NotFound") => {
