@@ -165,7 +165,8 @@ impl Sandbox {
             let nearest = suggest::nearest(&word, known.iter().map(String::as_str));
             Ok(nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?")))
         })?;
-        let bytecode = Compiler::new().set_optimization_level(2).compile(include_str!("prelude.luau"))?;
+        // Level 2 would inline: error levels and lines would name the prelude instead of the script.
+        let bytecode = Compiler::new().set_optimization_level(1).compile(include_str!("prelude.luau"))?;
         let core: Table =
             lua.load(bytecode).set_mode(ChunkMode::Binary).set_name("=prelude").call((line_of, suggest))?;
         install(&globals, core.raw_get("globals")?)?;

@@ -4,6 +4,7 @@ use crate::POLICIES;
 use crate::evaluator::Evaluator;
 use crate::fault::{Fault, FaultKind};
 use crate::limits::Limits;
+use crate::placement::conditions;
 use crate::problem::Problem;
 use crate::sandbox::{Sandbox, compiler};
 use crate::source::Sources;
@@ -64,11 +65,14 @@ impl PolicySet {
                 continue;
             }
             scripts.sandbox.budget.start();
-            let ran = scripts.fresh(policy).and_then(|main| scripts.sandbox.core.check.call::<()>((policy, main)));
+            let ran = scripts.fresh(policy).and_then(|main| scripts.sandbox.core.check.call::<Option<Table>>((policy, main)));
             let fault = match ran {
                 Err(error) => Some(self.fault(&error, &file)),
-                Ok(()) if scripts.sandbox.budget.over() => Some(self.overrun(&file)),
-                Ok(()) => None,
+                Ok(_) if scripts.sandbox.budget.over() => Some(self.overrun(&file)),
+                Ok(None) => None,
+                Ok(Some(needs)) => {
+                    conditions(&needs, self.limits.terms).err().map(|text| Fault::of(FaultKind::Shape, &file, text))
+                }
             };
             if let Some(mut fault) = fault {
                 if fault.kind == FaultKind::Runtime && fault.line == 0 {

@@ -13,6 +13,7 @@ mod rank;
 mod refusal;
 
 pub(crate) use columns::Columns;
+pub(crate) use rank::conditions;
 
 use crate::evaluator::Evaluator;
 use crate::fault::{Fault, FaultKind};
