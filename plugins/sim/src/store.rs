@@ -1,0 +1,174 @@
+//! Where a host keeps its machines and images: in memory, or, with a directory, as files.
+//!
+//! As files they are read and written each time: two processes may serve one host for a while, when one is being replaced by the
+//! other. One JSON file a machine or image, written beside and renamed, so that a kill at any instant leaves the old or the new.
+
+use crate::machine::Machine;
+use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use vws_plugin_api::doc::{Failure, Retry, codes};
+
+/// See the module.
+pub enum Store {
+    /// Lost with the process.
+    Memory {
+        /// By workspace.
+        machines: BTreeMap<String, Machine>,
+        /// By digest: size in bytes.
+        images: BTreeMap<String, u64>,
+    },
+    /// The host's folder.
+    Files(PathBuf),
+}
+
+static TEMPORARY: AtomicU64 = AtomicU64::new(0);
+
+fn io(what: &Path, error: &std::io::Error) -> Failure {
+    let code = if error.kind() == std::io::ErrorKind::StorageFull { codes::NO_SPACE } else { codes::HYPERVISOR };
+    Failure::new(code, error.to_string()).about(format!("file {}", what.display())).retry(Retry::Later)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(path, &error)),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| Failure::new(codes::DAMAGED, error.to_string()).about(format!("file {}", path.display())).remedy("remove the file"))
+}
+
+fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
+    let bytes = serde_json::to_vec(value).map_err(|error| Failure::new(codes::INTERNAL, error.to_string()))?;
+    let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
+    let beside = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
+    std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path)).map_err(|error| io(path, &error))
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// The names in a folder, of files `NAME.json`.
+fn names(folder: &Path) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| io(folder, &error))? {
+        let entry = entry.map_err(|error| io(folder, &error))?;
+        if let Some(name) = entry.file_name().to_str().and_then(|name| name.strip_suffix(".json")) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Ids and digests become file names: letters, digits and dashes only.
+fn checked<'a>(what: &str, name: &'a str) -> Result<&'a str, Failure> {
+    if !name.is_empty() && name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        Ok(name)
+    } else {
+        Err(Failure::new(codes::INVALID, format!("`{}` is no {what}", name.escape_default())))
+    }
+}
+
+impl Store {
+    /// The store of `host`.
+    pub fn open(directory: Option<&Path>, host: &str) -> Result<Self, Failure> {
+        let Some(directory) = directory else {
+            return Ok(Self::Memory { machines: BTreeMap::new(), images: BTreeMap::new() });
+        };
+        let folder = directory.join(host);
+        for part in ["machines", "images"] {
+            let part = folder.join(part);
+            std::fs::create_dir_all(&part).map_err(|error| io(&part, &error))?;
+        }
+        Ok(Self::Files(folder))
+    }
+
+    /// A machine.
+    pub fn machine(&self, workspace: &str) -> Result<Option<Machine>, Failure> {
+        checked("workspace id", workspace)?;
+        match self {
+            Self::Memory { machines, .. } => Ok(machines.get(workspace).cloned()),
+            Self::Files(folder) => read(&folder.join("machines").join(format!("{workspace}.json"))),
+        }
+    }
+
+    /// Every machine.
+    pub fn machines(&self) -> Result<Vec<Machine>, Failure> {
+        match self {
+            Self::Memory { machines, .. } => Ok(machines.values().cloned().collect()),
+            Self::Files(folder) => {
+                let mut all = Vec::new();
+                for name in names(&folder.join("machines"))? {
+                    // It may have been removed since.
+                    all.extend(self.machine(&name)?);
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// Puts a machine.
+    pub fn put_machine(&mut self, machine: Machine) -> Result<(), Failure> {
+        let workspace = checked("workspace id", &machine.doc.workspace)?.to_owned();
+        match self {
+            Self::Memory { machines, .. } => {
+                machines.insert(workspace, machine);
+                Ok(())
+            }
+            Self::Files(folder) => write(&folder.join("machines").join(format!("{workspace}.json")), &machine),
+        }
+    }
+
+    /// Removes a machine; it may be absent.
+    pub fn remove_machine(&mut self, workspace: &str) -> Result<(), Failure> {
+        checked("workspace id", workspace)?;
+        match self {
+            Self::Memory { machines, .. } => {
+                machines.remove(workspace);
+                Ok(())
+            }
+            Self::Files(folder) => remove(&folder.join("machines").join(format!("{workspace}.json"))),
+        }
+    }
+
+    /// Size of an image that is here.
+    pub fn image(&self, digest: &str) -> Result<Option<u64>, Failure> {
+        checked("digest", digest)?;
+        match self {
+            Self::Memory { images, .. } => Ok(images.get(digest).copied()),
+            Self::Files(folder) => read(&folder.join("images").join(format!("{digest}.json"))),
+        }
+    }
+
+    /// Puts an image.
+    pub fn put_image(&mut self, digest: &str, size_bytes: u64) -> Result<(), Failure> {
+        checked("digest", digest)?;
+        match self {
+            Self::Memory { images, .. } => {
+                images.insert(digest.to_owned(), size_bytes);
+                Ok(())
+            }
+            Self::Files(folder) => write(&folder.join("images").join(format!("{digest}.json")), &size_bytes),
+        }
+    }
+
+    /// Removes an image; it may be absent.
+    pub fn remove_image(&mut self, digest: &str) -> Result<(), Failure> {
+        checked("digest", digest)?;
+        match self {
+            Self::Memory { images, .. } => {
+                images.remove(digest);
+                Ok(())
+            }
+            Self::Files(folder) => remove(&folder.join("images").join(format!("{digest}.json"))),
+        }
+    }
+}
