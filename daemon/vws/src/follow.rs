@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
 use vws_bus::failure::{Failure, exit};
 use vws_bus::{keys, names};
@@ -57,6 +58,7 @@ pub(crate) async fn follow(context: &Context, path: &str, title: &str, wait: &Wa
     let deadline = wait.timeout.map(|time| Instant::now() + time);
     let mut progress = Progress::new(context, title);
     let mut away_since: Option<Instant> = None;
+    let mut interrupts = interrupts()?;
     loop {
         match look(context, path).await {
             Ok(job) if matches!(job.text("state"), "done" | "failed" | "cancelled") => {
@@ -94,15 +96,19 @@ pub(crate) async fn follow(context: &Context, path: &str, title: &str, wait: &Wa
                     format!("job {id}: not ended in time; it goes on: `vws job show {id} --follow`, or `vws cancel {id}`", id = leaf(path)),
                 ));
             }
-            pressed = tokio::signal::ctrl_c() => {
+            Some(()) = interrupts.recv() => {
                 progress.end();
-                if pressed.is_ok() {
-                    context.say(&format!("job {id} goes on: `vws job show {id} --follow` goes along again, `vws cancel {id}` stops it", id = leaf(path)));
-                    return Err(Failure::new(INTERRUPTED, ""));
-                }
+                context.say(&format!("job {id} goes on: `vws job show {id} --follow` goes along again, `vws cancel {id}` stops it", id = leaf(path)));
+                return Err(Failure::new(INTERRUPTED, ""));
             }
         }
     }
+}
+
+/// Ctrl-C, from now on; one that comes while something else is done is not lost.
+pub(crate) fn interrupts() -> Result<Signal> {
+    signal(SignalKind::interrupt())
+        .map_err(|error| Failure::new("org.freedesktop.DBus.Error.Failed", &format!("cannot listen for Ctrl-C: {error}")))
 }
 
 async fn look(context: &Context, path: &str) -> Result<Record> {

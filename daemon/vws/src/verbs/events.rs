@@ -63,10 +63,11 @@ pub(crate) async fn follow(context: &Context, from: Option<u64>, object: Option<
         }
         seen = last;
     }
+    let mut interrupts = crate::follow::interrupts()?;
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            Some(()) = interrupts.recv() => return Ok(()),
         };
         let Some(signal) = signal else {
             return Err(Failure::new("org.freedesktop.DBus.Error.Disconnected", "the bus closed the connection"));

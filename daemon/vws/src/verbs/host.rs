@@ -172,7 +172,9 @@ pub(crate) async fn run(context: &Context, verb: &Host) -> Result<()> {
                 Some(object) => find::at(context, &object).await?.map(|found| found.record).unwrap_or_default(),
                 None => Record::default(),
             };
-            context.emit(&json!({ "host": record.0, "job": job.0 }), || hosts_table(std::slice::from_ref(&record)))
+            context.emit(&json!({ "host": record.0, "job": job.0 }), || {
+                if add.wait.no_wait { action::jobs_table(std::slice::from_ref(&job)) } else { hosts_table(std::slice::from_ref(&record)) }
+            })
         }
         Host::Change(change) => {
             let changes = change.settings.args();

@@ -149,7 +149,9 @@ async fn import_image(context: &Context, import: &Import) -> Result<()> {
         Some(object) => find::at(context, &object).await?.map(|found| found.record).unwrap_or_default(),
         None => Record::default(),
     };
-    context.emit(&json!({ "image": record.0, "job": job.0 }), || images_table(std::slice::from_ref(&record)))?;
+    context.emit(&json!({ "image": record.0, "job": job.0 }), || {
+        if import.wait.no_wait { action::jobs_table(std::slice::from_ref(&job)) } else { images_table(std::slice::from_ref(&record)) }
+    })?;
     if !import.wait.no_wait {
         context.say(&format!("next: `vws launch {}`", import.name));
     }

@@ -1,6 +1,7 @@
 //! `vws launch`: leases a new workspace.
 
 use crate::Result;
+use crate::action::jobs_table;
 use crate::context::Context;
 use crate::find;
 use crate::follow::{Wait, follow};
@@ -31,7 +32,9 @@ pub(crate) async fn run(context: &Context, verb: &Launch) -> Result<()> {
         Some(object) => find::at(context, &object).await?.map(|found| found.record).unwrap_or_default(),
         None => Record::default(),
     };
-    context.emit(&json!({ "workspace": record.0, "job": job.0 }), || table(&WORKSPACE_HEADER, vec![workspace_row(&record, now())]))?;
+    context.emit(&json!({ "workspace": record.0, "job": job.0 }), || {
+        if verb.wait.no_wait { jobs_table(std::slice::from_ref(&job)) } else { table(&WORKSPACE_HEADER, vec![workspace_row(&record, now())]) }
+    })?;
     if verb.wait.no_wait {
         context.say(&format!("job {id}: `vws job show {id} --follow`", id = job.text("id")));
     } else {

@@ -81,10 +81,11 @@ async fn watch(context: &Context, verb: &List, filter: &Args<'_>) -> Result<()> 
         }
         known.insert(workspace.text("path").to_owned(), workspace);
     }
+    let mut interrupts = crate::follow::interrupts()?;
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            Some(()) = interrupts.recv() => return Ok(()),
         };
         let Some(signal) = signal else {
             return Err(vws_bus::failure::Failure::new("org.freedesktop.DBus.Error.Disconnected", "the bus closed the connection"));

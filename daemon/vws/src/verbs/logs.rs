@@ -29,10 +29,11 @@ pub(crate) async fn run(context: &Context, verb: &Logs) -> Result<()> {
     let terminal = std::io::stdout().is_terminal();
     if verb.follow {
         let mut guest = open(context, &found.path).await?;
+        let mut interrupts = crate::follow::interrupts()?;
         loop {
             let bytes = tokio::select! {
                 bytes = guest.heard.recv() => bytes,
-                _ = tokio::signal::ctrl_c() => return Ok(()),
+                Some(()) = interrupts.recv() => return Ok(()),
             };
             let Some(bytes) = bytes else { return Ok(()) };
             if terminal {

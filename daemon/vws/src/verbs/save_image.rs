@@ -1,8 +1,10 @@
 //! `vws save-image`: the root disk of a stopped workspace as a new image.
 
+use crate::action::jobs_table;
 use crate::context::Context;
 use crate::find;
 use crate::follow::{Wait, follow};
+use crate::verbs::image::images_table;
 use crate::{Result, screen};
 use serde_json::json;
 use vws_bus::keys;
@@ -37,5 +39,7 @@ pub(crate) async fn run(context: &Context, verb: &SaveImage) -> Result<()> {
         Some(object) => find::at(context, &object).await?.map(|found| found.record).unwrap_or_default(),
         None => crate::record::Record::default(),
     };
-    context.emit(&json!({ "image": record.0, "job": job.0 }), || crate::verbs::image::images_table(std::slice::from_ref(&record)))
+    context.emit(&json!({ "image": record.0, "job": job.0 }), || {
+        if verb.wait.no_wait { jobs_table(std::slice::from_ref(&job)) } else { images_table(std::slice::from_ref(&record)) }
+    })
 }
