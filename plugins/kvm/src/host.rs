@@ -83,16 +83,10 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Host {
-    /// Opens the host and waits for the end of the first attempt to connect. The host is given back even if that failed: its
-    /// thread goes on trying.
-    pub fn open(name: String, settings: Settings, emitter: Emitter, call: &Call) -> (Outcome<Arc<Self>>, Outcome<()>) {
-        let made = events::start_loop()
-            .map_err(|error| Failure::new(codes::INTERNAL, format!("libvirt's event loop: {error}")))
-            .and_then(|()| Storage::open(&settings.directory));
-        let storage = match made {
-            Ok(storage) => storage,
-            Err(failure) => return (Err(failure.clone()), Err(failure)),
-        };
+    /// Opens the host: its folder is there, its thread tries to connect.
+    pub fn open(name: String, settings: Settings, emitter: Emitter) -> Outcome<Arc<Self>> {
+        events::start_loop().map_err(|error| Failure::new(codes::INTERNAL, format!("libvirt's event loop: {error}")))?;
+        let storage = Storage::open(&settings.directory)?;
         let (told, hear) = mpsc::channel();
         let host = Arc::new(Self {
             name,
@@ -109,13 +103,11 @@ impl Host {
             closing: Arc::new(AtomicBool::new(false)),
         });
         let weak = Arc::downgrade(&host);
-        let spawned = std::thread::Builder::new().name("libvirt-host".to_owned()).spawn(move || keep(&weak, &hear));
-        if let Err(error) = spawned {
-            let failure = Failure::new(codes::INTERNAL, format!("cannot start a thread: {error}")).retry(Retry::Later);
-            return (Err(failure.clone()), Err(failure));
-        }
-        let first = host.wait_for_link(call);
-        (Ok(host), first)
+        std::thread::Builder::new()
+            .name("libvirt-host".to_owned())
+            .spawn(move || keep(&weak, &hear))
+            .map_err(|error| Failure::new(codes::INTERNAL, format!("cannot start a thread: {error}")).retry(Retry::Later))?;
+        Ok(host)
     }
 
     /// Ends the host's thread and its connection. What runs on the host runs on.
@@ -131,7 +123,8 @@ impl Host {
         format!("host `{}`", self.name)
     }
 
-    fn wait_for_link(&self, call: &Call) -> Outcome<()> {
+    /// Waits for the end of the first attempt to connect.
+    pub fn wait_for_link(&self, call: &Call) -> Outcome<()> {
         let mut link = lock(&self.link);
         loop {
             match &*link {
@@ -198,7 +191,7 @@ impl Host {
             match answered.recv_timeout(GLANCE) {
                 Ok(Ok(Ok(value))) => return Ok(value),
                 Ok(Ok(Err(error))) => return Err(errors::libvirt(&error, what, object)),
-                Ok(Err(_panic)) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::new(codes::INTERNAL, format!("{what}: the call to libvirt ended abnormally")).about(object));
                 }
                 Err(RecvTimeoutError::Timeout) => check().map_err(|failure| {
@@ -210,7 +203,7 @@ impl Host {
     }
 
     /// Like [`Host::run`] for calls that the host makes of its own accord.
-    fn run_own<T: Send + 'static>(&self, what: &str, object: &str, work: impl FnOnce(&Connect) -> Result<T, Error> + Send + 'static) -> Outcome<T> {
+    pub fn run_own<T: Send + 'static>(&self, what: &str, object: &str, work: impl FnOnce(&Connect) -> Result<T, Error> + Send + 'static) -> Outcome<T> {
         let end = Instant::now() + OWN_DEADLINE;
         let check = || if Instant::now() < end { Ok(()) } else { Err(Failure::new(codes::TIMED_OUT, "libvirt did not answer")) };
         self.run_until(&check, what, object, work)
@@ -345,7 +338,7 @@ fn connect(uri: &str, deadline: Duration, object: &str) -> Outcome<Connect> {
 /// The host's thread: connects, listens, reconnects, until the host is closed or dropped.
 fn keep(host: &Weak<Host>, hear: &Receiver<Told>) {
     let mut pause = BACK_OFF.0;
-    let mut was_up = None;
+    let mut told_down = false;
     loop {
         let Some(strong) = host.upgrade() else { return };
         if strong.closing.load(Ordering::SeqCst) {
@@ -365,10 +358,7 @@ fn keep(host: &Weak<Host>, hear: &Receiver<Told>) {
                 if !strong.set_link(Link::Up(Arc::clone(&connection))) {
                     return;
                 }
-                if was_up != Some(true) {
-                    strong.emitter.emit(&PluginEvent::Host { host: strong.name.clone(), up: true, reason: String::new() });
-                    was_up = Some(true);
-                }
+                strong.emitter.emit(&PluginEvent::Host { host: strong.name.clone(), up: true, reason: String::new() });
                 // What changed while nobody listened.
                 let known: Vec<_> = lock(&strong.known).keys().cloned().collect();
                 known.iter().for_each(|workspace| strong.look(workspace));
@@ -383,12 +373,11 @@ fn keep(host: &Weak<Host>, hear: &Receiver<Told>) {
                     return;
                 }
                 strong.emitter.emit(&PluginEvent::Host { host: strong.name.clone(), up: false, reason });
-                was_up = Some(false);
+                told_down = true;
             }
             Err(failure) => {
-                if was_up.is_none() {
+                if !std::mem::replace(&mut told_down, true) {
                     strong.emitter.emit(&PluginEvent::Host { host: strong.name.clone(), up: false, reason: failure.message.clone() });
-                    was_up = Some(false);
                 }
                 if !strong.set_link(Link::Down(failure)) {
                     return;

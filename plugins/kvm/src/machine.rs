@@ -229,7 +229,8 @@ impl<'a> Machine<'a> {
         let own_cpu = if !self.host.settings.cpu.is_empty() {
             self.host.settings.cpu.clone()
         } else if seen.is_kvm() {
-            "host-model".to_owned()
+            // Its definition stays what it was when the machine is saved; `host-model` is replaced by its parts.
+            "host-passthrough".to_owned()
         } else {
             "qemu64".to_owned()
         };
@@ -445,6 +446,9 @@ pub fn list(host: &Arc<Host>, call: &Call) -> Outcome<HostListing> {
         let mut foreign = Foreign::default();
         for domain in connection.list_all_domains(0)? {
             let Some(name) = unless_gone(domain.name())? else { continue };
+            if name.starts_with(probe::GUEST_PREFIX) {
+                continue;
+            }
             let id = name.strip_prefix("vws-").filter(|id| is_workspace(id));
             if let Some(id) = id.filter(|_id| is_ours(&domain, &directory)) {
                 ours.insert(id.to_owned());

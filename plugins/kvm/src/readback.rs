@@ -89,6 +89,11 @@ impl Element {
         Ok(element)
     }
 
+    /// Its own text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The children of this name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
         self.children.iter().filter(move |child| child.name == name)

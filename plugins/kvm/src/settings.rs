@@ -37,7 +37,7 @@ pub struct Settings {
     /// Machine type of new machines; a restored one keeps its own.
     #[serde(default = "machine")]
     pub machine: String,
-    /// CPU model; empty: `host-model` with KVM, `qemu64` under emulation.
+    /// CPU model; empty: `host-passthrough` with KVM, `qemu64` under emulation.
     #[serde(default)]
     pub cpu: String,
     /// Memory for translated code, for each guest under emulation.
@@ -119,7 +119,7 @@ pub fn schema() -> Value {
             "accelerator": {"enum": ["probe", "kvm", "emulation"], "default": "probe", "description": "how guests run; `probe` decides by booting a tiny guest"},
             "probe_deadline_ms": {"type": "integer", "minimum": 500, "maximum": 600_000, "default": probe_deadline_ms(), "description": "how long the tiny guest may take, for each accelerator tried"},
             "machine": {"type": "string", "default": machine(), "description": "machine type of new machines"},
-            "cpu": {"type": "string", "default": "", "description": "CPU model; empty: host-model with KVM, qemu64 under emulation. A site that moves bundles between unequal hosts sets the smallest common model"},
+            "cpu": {"type": "string", "default": "", "description": "CPU model; empty: host-passthrough with KVM, qemu64 under emulation. A site that moves bundles between unequal hosts sets the smallest common model"},
             "emulation_tb_cache_mib": {"type": "integer", "minimum": 1, "maximum": 4096, "default": emulation_tb_cache_mib(), "description": "memory for translated code, for each guest under emulation"},
             "console_log_kib": {"type": "integer", "minimum": 16, "maximum": 1 << 20, "default": console_log_kib(), "description": "console output kept for each machine: half from its start, half the newest"},
             "connect_deadline_ms": {"type": "integer", "minimum": 100, "maximum": 600_000, "default": connect_deadline_ms(), "description": "how long a connection attempt may take"}

@@ -544,8 +544,9 @@ fn qemu_img() -> Command {
 
 /// Runs a tool to its end and returns what it printed. Cancelling the call, or its deadline, ends the tool.
 pub fn run(mut command: Command, what: &str, object: &str, call: &Call) -> Outcome<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
     let failed = |error: io::Error| {
-        let failure = errors::system(&error, &format!("cannot run `{}` to {what}", command_name(&command)), object);
+        let failure = errors::system(&error, &format!("cannot run `{name}` to {what}"), object);
         if error.kind() == io::ErrorKind::NotFound { failure.remedy("install the package qemu-utils") } else { failure }
     };
     let (mut out, mut err) = (scratch()?, scratch()?);
@@ -585,10 +586,6 @@ pub fn run(mut command: Command, what: &str, object: &str, call: &Call) -> Outco
         (false, (_, Ok(complained))) => Err(errors::tool(&complained, &format!("cannot {what}"), object)),
         _ => Err(Failure::new(codes::INTERNAL, format!("cannot {what}: its output cannot be read")).about(object)),
     }
-}
-
-fn command_name(command: &Command) -> String {
-    command.get_program().to_string_lossy().into_owned()
 }
 
 /// A nameless file for a tool's output: a pipe could fill up while nobody reads.

@@ -279,8 +279,8 @@ fn interface(tree: &mut Tree, nic: &NicDoc) -> io::Result<()> {
     })
 }
 
-/// The definition of the probe's guest: a boot sector, 2 MiB of memory, nothing else.
-pub fn probe_guest(name: &str, kind: &str, arch: &str, machine: &str, disk: &str, serial: &str) -> Outcome<String> {
+/// The definition of the probe's guest: a boot sector, 2 MiB of memory, nothing else; `limited` gives it a NIC with a rate limit.
+pub fn probe_guest(name: &str, kind: &str, arch: &str, machine: &str, disk: &str, serial: &str, limited: bool) -> Outcome<String> {
     let mut tree = Tree::new();
     tree.parent("domain", &[("type", kind)], |tree| {
         tree.text("name", &[], name)?;
@@ -308,6 +308,15 @@ pub fn probe_guest(name: &str, kind: &str, arch: &str, machine: &str, disk: &str
                 tree.leaf("readonly", &[])
             })?;
             tree.leaf("controller", &[("type", "usb"), ("index", "0"), ("model", "none")])?;
+            if limited {
+                tree.parent("interface", &[("type", "ethernet")], |tree| {
+                    tree.leaf("model", &[("type", "virtio")])?;
+                    tree.parent("bandwidth", &[], |tree| {
+                        tree.leaf("inbound", &[("average", "1024")])?;
+                        tree.leaf("outbound", &[("average", "1024")])
+                    })
+                })?;
+            }
             tree.parent("serial", &[("type", "file")], |tree| {
                 tree.leaf("source", &[("path", serial), ("append", "on")])?;
                 tree.leaf("target", &[("port", "0")])

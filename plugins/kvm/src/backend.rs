@@ -1,0 +1,203 @@
+//! The backend trait's one implementation: finds the host, marks the machine as busy, and calls what does the work.
+//!
+//! Owns: the table of open hosts. Must not know: libvirt.
+
+use crate::host::{Host, lock};
+use crate::machine::{self, Machine};
+use crate::{console, probe, settings};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use vws_plugin_api::doc::{
+    Concurrency, Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, ImagePut, ImageRemove, ImagesMissing, ImagesPresent,
+    LogDoc, MachineArgs, MachineStatus, SavedDisk, VERSION, WorkspaceExport, WorkspaceImport, WorkspaceRef, WorkspaceStop, codes, methods,
+};
+use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
+
+/// The KVM backend.
+pub struct Kvm {
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    emitter: Emitter,
+}
+
+impl Kvm {
+    fn host(&self, name: &str) -> Outcome<Arc<Host>> {
+        lock(&self.hosts).get(name).cloned().ok_or_else(|| {
+            Failure::new(codes::NOT_FOUND, "it is not open in this backend").about(format!("host `{}`", name.escape_default())).remedy("open it with `host.open`")
+        })
+    }
+
+    /// Runs `work` on a machine, whose changes are the daemon's own meanwhile.
+    fn change<T>(&self, host: &str, workspace: &str, call: &Call, work: impl FnOnce(&Machine<'_>) -> Outcome<T>) -> Outcome<T> {
+        let host = self.host(host)?;
+        let machine = Machine::new(&host, workspace, call)?;
+        let _busy = host.busy(workspace);
+        work(&machine)
+    }
+}
+
+fn one_descriptor(fds: Vec<OwnedFd>, what: &str) -> Outcome<OwnedFd> {
+    let count = fds.len();
+    match <[OwnedFd; 1]>::try_from(fds) {
+        Ok([fd]) => Ok(fd),
+        Err(_other) => Err(Failure::new(codes::INVALID, format!("`{what}` needs one descriptor, {count} came"))),
+    }
+}
+
+impl Backend for Kvm {
+    fn description() -> Description {
+        Description {
+            name: "kvm".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            licence: "Apache-2.0 AND LGPL-2.1-or-later".to_owned(),
+            documents: vec![VERSION],
+            concurrency: Concurrency::PerWorkspace,
+            methods: [
+                methods::DESCRIBE,
+                methods::HOST_OPEN,
+                methods::HOST_CLOSE,
+                methods::HOST_PROBE,
+                methods::HOST_LIST,
+                methods::IMAGE_PRESENT,
+                methods::IMAGE_PUT,
+                methods::IMAGE_REMOVE,
+                methods::STAGE,
+                methods::START,
+                methods::STOP,
+                methods::REBOOT,
+                methods::PAUSE,
+                methods::RESUME,
+                methods::INSPECT,
+                methods::SAVE,
+                methods::EXPORT,
+                methods::IMPORT,
+                methods::RESTORE,
+                methods::SAVE_DISK,
+                methods::CONSOLE,
+                methods::LOG,
+                methods::DESTROY,
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            settings_schema: settings::schema(),
+        }
+    }
+
+    fn open(_config: Value, emitter: Emitter) -> Outcome<Self> {
+        Ok(Self { hosts: Mutex::new(HashMap::new()), emitter })
+    }
+
+    /// A host that does not answer now stays open: it is connected as soon as it does, and a `host` event says so.
+    fn host_open(&self, args: HostOpen, call: &mut Call) -> Outcome<()> {
+        let settings = settings::read(args.settings)?;
+        let host = Host::open(args.host.clone(), settings, self.emitter.clone())?;
+        if let Some(before) = lock(&self.hosts).insert(args.host, Arc::clone(&host)) {
+            before.close();
+        }
+        host.wait_for_link(call)
+    }
+
+    fn host_close(&self, args: HostRef, _call: &mut Call) -> Outcome<()> {
+        if let Some(host) = lock(&self.hosts).remove(&args.host) {
+            host.close();
+        }
+        Ok(())
+    }
+
+    fn host_probe(&self, args: HostProbe, call: &mut Call) -> Outcome<HostFacts> {
+        probe::facts(&self.host(&args.host)?, args.fresh, call)
+    }
+
+    fn host_list(&self, args: HostRef, call: &mut Call) -> Outcome<HostListing> {
+        machine::list(&self.host(&args.host)?, call)
+    }
+
+    fn image_present(&self, args: ImagesPresent, _call: &mut Call) -> Outcome<ImagesMissing> {
+        Ok(ImagesMissing { missing: self.host(&args.host)?.storage.missing_images(args.digests)? })
+    }
+
+    fn image_put(&self, args: ImagePut, call: &mut Call) -> Outcome<()> {
+        let from = one_descriptor(std::mem::take(&mut call.fds), methods::IMAGE_PUT)?;
+        self.host(&args.host)?.storage.put_image(&args.digest, args.size_bytes, from, call)
+    }
+
+    fn image_remove(&self, args: ImageRemove, _call: &mut Call) -> Outcome<()> {
+        self.host(&args.host)?.storage.remove_image(&args.digest)
+    }
+
+    fn stage(&self, args: MachineArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.machine.workspace, call, |machine| machine.stage(&args))
+    }
+
+    fn start(&self, args: MachineArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.machine.workspace, call, |machine| machine.start(&args))
+    }
+
+    fn stop(&self, args: WorkspaceStop, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.workspace, call, |machine| machine.stop(&args))
+    }
+
+    fn reboot(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.workspace, call, |machine| machine.reboot())
+    }
+
+    fn pause(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.workspace, call, |machine| machine.pause())
+    }
+
+    fn resume(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.workspace, call, |machine| machine.resume())
+    }
+
+    fn inspect(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        Machine::new(&self.host(&args.host)?, &args.workspace, call)?.inspect()
+    }
+
+    fn save(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.workspace, call, |machine| machine.save())
+    }
+
+    fn export(&self, args: WorkspaceExport, call: &mut Call) -> Outcome<Exported> {
+        let fds = std::mem::take(&mut call.fds);
+        self.change(&args.host, &args.workspace, call, |machine| machine.export(&args, fds))
+    }
+
+    fn import(&self, args: WorkspaceImport, call: &mut Call) -> Outcome<MachineStatus> {
+        let fds = std::mem::take(&mut call.fds);
+        self.change(&args.host, &args.machine.workspace, call, |machine| machine.import(&args, fds))
+    }
+
+    fn restore(&self, args: MachineArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.machine.workspace, call, |machine| machine.restore(&args))
+    }
+
+    fn save_disk(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<SavedDisk> {
+        let to = one_descriptor(std::mem::take(&mut call.fds), methods::SAVE_DISK)?;
+        self.change(&args.host, &args.workspace, call, |machine| machine.save_disk(to))
+    }
+
+    fn console(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<()> {
+        let fd = console::open(&Machine::new(&self.host(&args.host)?, &args.workspace, call)?)?;
+        call.reply_fds.push(fd);
+        Ok(())
+    }
+
+    fn log(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<LogDoc> {
+        let host = self.host(&args.host)?;
+        let machine = Machine::new(&host, &args.workspace, call)?;
+        host.storage.log(&machine.workspace, host.settings.console_log_kib << 10)
+    }
+
+    fn destroy(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.workspace, call, |machine| machine.destroy())
+    }
+}
+
+impl Drop for Kvm {
+    fn drop(&mut self) {
+        for host in lock(&self.hosts).values() {
+            host.close();
+        }
+    }
+}

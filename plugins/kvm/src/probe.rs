@@ -1,0 +1,400 @@
+//! What the host can really do: seen by booting a tiny guest, remembered until the host changes.
+//!
+//! Owns: the choice of the accelerator, the capabilities and their reasons. `/dev/kvm`, its ioctls and libvirt's own
+//! capabilities can all say "kvm works" on a host where no kernel boots under it; only a guest that ran counts.
+//! Must not know: workspaces.
+
+use crate::bootsector;
+use crate::errors;
+use crate::host::{Host, lock};
+use crate::machine;
+use crate::readback::Element;
+use crate::settings::Accelerator;
+use crate::storage::remove_quietly;
+use crate::xml;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use virt_sys as sys;
+use vws_plugin_api::doc::{Failure, HostFacts, Retry, capabilities, codes};
+use vws_plugin_api::sdk::{Call, Outcome};
+
+/// Names of the probe's own guests begin so.
+pub const GUEST_PREFIX: &str = "vws-probe-";
+/// How often the guest's marks are read.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Whose result it is: another libvirt, emulator or setting is another host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    host_uuid: String,
+    libvirt: u32,
+    emulator: u32,
+    machine: String,
+    accelerator: String,
+    boot_sector: u32,
+}
+
+/// What a probe saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    identity: Identity,
+    /// `kvm` or `emulation`.
+    pub accelerator: String,
+    /// Why.
+    pub reason: String,
+    /// CPU architecture.
+    pub arch: String,
+    /// Whether the connection is to a user's own libvirt.
+    session: bool,
+    cpu_shares: String,
+    nic_limits: String,
+    uefi: String,
+}
+
+impl Seen {
+    /// Whether guests run with KVM.
+    pub fn is_kvm(&self) -> bool {
+        self.accelerator == "kvm"
+    }
+
+    /// libvirt's name of it.
+    pub fn domain_type(&self) -> &'static str {
+        if self.is_kvm() { "kvm" } else { "qemu" }
+    }
+
+    /// Emulator and its version.
+    pub fn emulator(&self) -> String {
+        format!("QEMU {}", dotted(self.identity.emulator))
+    }
+
+    /// Emulator, libvirt and their versions.
+    pub fn hypervisor(&self) -> String {
+        format!("{}, libvirt {}", self.emulator(), dotted(self.identity.libvirt))
+    }
+}
+
+fn dotted(version: u32) -> String {
+    format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000)
+}
+
+fn remembered(host: &Host) -> PathBuf {
+    host.storage.root().join("probe.json")
+}
+
+/// What libvirt says without a guest.
+struct Claims {
+    identity: Identity,
+    arch: String,
+    offers_kvm: bool,
+    session: bool,
+    uefi: String,
+}
+
+fn claims(host: &Arc<Host>, call: &Call) -> Outcome<Claims> {
+    let machine = host.settings.machine.clone();
+    let (capabilities, uri, libvirt, emulator, domain) = host.run(call, "ask for the host's capabilities", &host.object(), move |connection| {
+        let domain = connection.domain_capabilities(None, None, Some(&machine), None, 0);
+        Ok((connection.capabilities()?, connection.uri()?, connection.lib_version()?, connection.hyp_version()?, domain))
+    })?;
+    let element = Element::parse(&capabilities)?;
+    let arch = element.text_at(&["host", "cpu", "arch"]).to_owned();
+    let offers_kvm = element
+        .all("guest")
+        .filter_map(|guest| guest.at(&["arch"]))
+        .filter(|offered| offered.attribute("name") == arch)
+        .any(|offered| offered.all("domain").any(|domain| domain.attribute("type") == "kvm"));
+    let uefi = match domain {
+        Ok(xml) => {
+            let domain = Element::parse(&xml)?;
+            let offered = domain.at(&["os"]).is_some_and(|os| {
+                os.all("enum").filter(|list| list.attribute("name") == "firmware").any(|list| list.all("value").any(|value| value.text() == "efi"))
+            });
+            if offered { String::new() } else { format!("there is no UEFI firmware for machine type `{}`; install the package ovmf", host.settings.machine) }
+        }
+        Err(error) => format!("libvirt knows nothing of machine type `{}`: {}", host.settings.machine, error.message()),
+    };
+    Ok(Claims {
+        identity: Identity {
+            host_uuid: element.text_at(&["host", "uuid"]).to_owned(),
+            libvirt,
+            emulator,
+            machine: host.settings.machine.clone(),
+            accelerator: format!("{:?}", host.settings.accelerator).to_lowercase(),
+            boot_sector: 1,
+        },
+        arch,
+        offers_kvm,
+        session: uri.split('?').next().is_some_and(|path| path.ends_with("/session")),
+        uefi,
+    })
+}
+
+/// What the last probe saw: in memory, in the host's folder, or by a probe now.
+pub fn seen(host: &Arc<Host>, call: &Call) -> Outcome<Seen> {
+    if let Some(seen) = lock(&host.seen).clone() {
+        return Ok(seen);
+    }
+    look(host, false, call)
+}
+
+fn look(host: &Arc<Host>, fresh: bool, call: &Call) -> Outcome<Seen> {
+    let _one_at_a_time = lock(&host.probing);
+    let claims = claims(host, call)?;
+    let path = remembered(host);
+    let known: Option<Seen> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let seen = match known.filter(|seen| !fresh && seen.identity == claims.identity) {
+        // Firmware comes and goes with packages; a guest is not needed to see it.
+        Some(seen) => Seen { uefi: claims.uefi, ..seen },
+        None => {
+            let seen = boot(host, claims, call)?;
+            let bytes = serde_json::to_vec_pretty(&seen).map_err(|error| Failure::new(codes::INTERNAL, format!("cannot write the probe's result: {error}")))?;
+            host.storage.write(&path, &bytes)?;
+            seen
+        }
+    };
+    *lock(&host.seen) = Some(seen.clone());
+    Ok(seen)
+}
+
+/// How a guest did.
+struct Run {
+    marks: String,
+    took: Duration,
+    /// Why libvirt did not start it.
+    refused: Option<String>,
+    cpu_shares: String,
+}
+
+impl Run {
+    fn works(&self) -> bool {
+        self.marks == bootsector::DONE
+    }
+
+    fn sentence(&self, how: &str) -> String {
+        match &self.refused {
+            Some(refused) => format!("a test guest could not be started under {how}: {refused}"),
+            None if self.works() => format!("a test guest ran under {how} in {} ms", self.took.as_millis()),
+            None => format!(
+                "a test guest under {how} did not come to its end within {} ms: {}",
+                self.took.as_millis(),
+                bootsector::missed(&self.marks)
+            ),
+        }
+    }
+}
+
+fn boot(host: &Arc<Host>, claims: Claims, call: &Call) -> Outcome<Seen> {
+    if claims.arch != "x86_64" {
+        return Err(Failure::new(codes::UNSUPPORTED, format!("its CPUs are {}; this backend runs guests on x86_64", claims.arch)).about(host.object()));
+    }
+    let wanted = host.settings.accelerator;
+    let mut said = Vec::new();
+    let mut works = None;
+    if wanted != Accelerator::Emulation {
+        if claims.offers_kvm {
+            call.progress("boot a test guest under kvm", 0, 2);
+            let run = guest(host, &claims.arch, "kvm", call)?;
+            let verdict = run.sentence("kvm");
+            if run.works() {
+                said.push(verdict);
+                works = Some(("kvm", run));
+            } else {
+                said.push(format!("libvirt offers kvm, but {verdict}"));
+            }
+        } else {
+            said.push("libvirt offers no kvm: there is no usable /dev/kvm on the host".to_owned());
+        }
+    } else {
+        said.push("emulation is configured".to_owned());
+    }
+    if works.is_none() && wanted == Accelerator::Kvm {
+        return Err(Failure::new(codes::HYPERVISOR, said.join("; "))
+            .about(host.object())
+            .remedy("set `accelerator` to `probe` or `emulation`, or repair KVM on the host"));
+    }
+    if works.is_none() {
+        call.progress("boot a test guest under emulation", 1, 2);
+        let run = guest(host, &claims.arch, "qemu", call)?;
+        said.push(run.sentence("emulation"));
+        if !run.works() {
+            return Err(Failure::new(codes::HYPERVISOR, said.join("; "))
+                .about(host.object())
+                .remedy("see the log of libvirt on the host; if the host is only slow, raise `probe_deadline_ms`")
+                .retry(Retry::Later));
+        }
+        works = Some(("emulation", run));
+    }
+    let (accelerator, run) = works.ok_or_else(|| Failure::new(codes::INTERNAL, "no accelerator was tried"))?;
+    let kind = if accelerator == "kvm" { "kvm" } else { "qemu" };
+    let nic_limits = if claims.session {
+        "a session libvirt has no right to shape traffic".to_owned()
+    } else {
+        limited_nic(host, &claims.arch, kind, call)?
+    };
+    Ok(Seen {
+        accelerator: accelerator.to_owned(),
+        reason: said.join("; "),
+        arch: claims.arch,
+        session: claims.session,
+        cpu_shares: run.cpu_shares,
+        nic_limits,
+        uefi: claims.uefi,
+        identity: claims.identity,
+    })
+}
+
+/// The files of one test guest; removed in the end.
+struct Files {
+    name: String,
+    disk: PathBuf,
+    serial: PathBuf,
+}
+
+impl Files {
+    fn make(host: &Host) -> Outcome<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("{GUEST_PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let at = |ending: &str| host.storage.root().join(format!("{name}.{ending}"));
+        let files = Self { disk: at("img"), serial: at("log"), name };
+        fs::write(&files.disk, bootsector::image())
+            .and_then(|()| fs::write(&files.serial, b""))
+            .map_err(|error| errors::system(&error, "cannot write the test guest", &host.object()))?;
+        Ok(files)
+    }
+
+    fn marks(&self) -> String {
+        fs::read(&self.serial).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    fn xml(&self, host: &Host, arch: &str, kind: &str, limited: bool) -> Outcome<String> {
+        xml::probe_guest(&self.name, kind, arch, &host.settings.machine, &self.disk.to_string_lossy(), &self.serial.to_string_lossy(), limited)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        remove_quietly(&self.disk);
+        remove_quietly(&self.serial);
+    }
+}
+
+/// Boots the test guest and waits for its marks.
+fn guest(host: &Arc<Host>, arch: &str, kind: &'static str, call: &Call) -> Outcome<Run> {
+    let files = Files::make(host)?;
+    let xml = files.xml(host, arch, kind, false)?;
+    let object = host.object();
+    // Destroyed by libvirt itself if this process goes away meanwhile.
+    let started = host.run(call, "start a test guest", &object, move |connection| connection.create_domain_xml(&xml, sys::VIR_DOMAIN_START_AUTODESTROY).map(drop));
+    let mut run = Run { marks: String::new(), took: Duration::ZERO, refused: None, cpu_shares: String::new() };
+    match started {
+        Ok(()) => {}
+        Err(failure) if failure.code == codes::HYPERVISOR || failure.code == codes::UNSUPPORTED => {
+            run.refused = Some(failure.message);
+            return Ok(run);
+        }
+        Err(failure) => {
+            end(host, &files.name);
+            return Err(failure);
+        }
+    }
+    let began = Instant::now();
+    let deadline = Duration::from_millis(host.settings.probe_deadline_ms);
+    let mut ended = Ok(());
+    while run.marks != bootsector::DONE && began.elapsed() < deadline {
+        if let Err(failure) = call.check() {
+            ended = Err(failure.about(object.clone()));
+            break;
+        }
+        std::thread::sleep(GLANCE);
+        run.marks = files.marks();
+    }
+    run.took = began.elapsed();
+    let name = files.name.clone();
+    if ended.is_ok() {
+        run.cpu_shares = host.run(call, "look at a test guest", &object, move |connection| {
+            let domain = connection.lookup_domain_by_name(&name)?;
+            Ok(domain.scheduler_type().map_or_else(|error| error.message().to_owned(), |_| String::new()))
+        })?;
+    }
+    end(host, &files.name);
+    ended.map(|()| run)
+}
+
+/// Whether a NIC with a rate limit can be had: the reason why not.
+fn limited_nic(host: &Arc<Host>, arch: &str, kind: &'static str, call: &Call) -> Outcome<String> {
+    let files = Files::make(host)?;
+    let xml = files.xml(host, arch, kind, true)?;
+    let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
+    let started = host.run(call, "start a test guest with a limited NIC", &host.object(), move |connection| {
+        Ok(connection.create_domain_xml(&xml, flags).map_or_else(|error| error.message().to_owned(), |_domain| String::new()))
+    });
+    end(host, &files.name);
+    started
+}
+
+/// Ends a test guest. One that does not end is ended by libvirt together with the connection.
+fn end(host: &Arc<Host>, name: &str) {
+    let name = name.to_owned();
+    let _ended_with_the_connection = host.run_own("end the test guest", &host.object(), move |connection| match connection.lookup_domain_by_name(&name) {
+        Ok(domain) => domain.destroy(),
+        Err(_gone) => Ok(()),
+    });
+}
+
+/// Capability -> empty, or why not.
+pub fn abilities(host: &Arc<Host>, call: &Call) -> Outcome<BTreeMap<String, String>> {
+    let seen = seen(host, call)?;
+    let bridge = if seen.session { "a session libvirt has no right to attach guests to a bridge" } else { "" };
+    let network = if seen.session {
+        "a session libvirt has no networks".to_owned()
+    } else {
+        let some = host.run(call, "list networks", &host.object(), |connection| Ok(!connection.list_all_networks(sys::VIR_CONNECT_LIST_NETWORKS_ACTIVE)?.is_empty()));
+        match some {
+            Ok(true) => String::new(),
+            Ok(false) => "no network is active in libvirt on the host".to_owned(),
+            Err(failure) if failure.code == codes::UNSUPPORTED => failure.message,
+            Err(failure) => return Err(failure),
+        }
+    };
+    Ok([
+        (capabilities::BOOT_BIOS, ""),
+        (capabilities::BOOT_UEFI, &seen.uefi),
+        (capabilities::BOOT_KERNEL, ""),
+        (capabilities::CPU_SHARES, &seen.cpu_shares),
+        (capabilities::DISK_LIMITS, ""),
+        (capabilities::NIC_LIMITS, &seen.nic_limits),
+        (capabilities::NIC_LIMITS_USER, "QEMU's user-mode network has no rate limits"),
+        (capabilities::NIC_USER, ""),
+        (capabilities::NIC_BRIDGE, bridge),
+        (capabilities::NIC_NETWORK, &network),
+        (capabilities::PAUSE, ""),
+        (capabilities::SERIALIZE, ""),
+        (capabilities::CONSOLE, ""),
+    ]
+    .into_iter()
+    .map(|(name, reason)| (name.to_owned(), reason.to_owned()))
+    .collect())
+}
+
+/// What the host is.
+pub fn facts(host: &Arc<Host>, fresh: bool, call: &Call) -> Outcome<HostFacts> {
+    // A changed host is seen even if nobody asked for a fresh probe.
+    let seen = look(host, fresh, call)?;
+    let node = host.run(call, "ask for the host's size", &host.object(), |connection| connection.node_info())?;
+    Ok(HostFacts {
+        hypervisor: seen.hypervisor(),
+        accelerator: seen.accelerator.clone(),
+        accelerator_reason: seen.reason.clone(),
+        arch: seen.arch.clone(),
+        vcpus: u64::from(node.cpus),
+        memory_mib: node.memory / 1024,
+        disk_gib: host.storage.room_gib()?,
+        capabilities: abilities(host, call)?,
+        foreign: machine::list(host, call)?.foreign,
+    })
+}
