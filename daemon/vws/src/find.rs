@@ -88,7 +88,7 @@ pub(crate) async fn host(context: &Context, name: &str) -> Result<Found> {
 pub(crate) async fn at(context: &Context, object: &Object) -> Result<Option<Found>> {
     let path = object.to_string();
     match context.client.properties(&path, object.interface()).await {
-        Ok(dict) => Ok(Some(Found { record: Record::new(&dict).with("path", path.clone().into()), path })),
+        Ok(dict) => Ok(Some(Found { record: Record::new(&dict).at(&path), path })),
         Err(failure) if failure.exit_code() == exit::NOT_FOUND => Ok(None),
         Err(failure) => Err(failure),
     }
@@ -98,7 +98,7 @@ pub(crate) async fn at(context: &Context, object: &Object) -> Result<Option<Foun
 pub(crate) async fn collection(context: &Context, collection: &str) -> Result<Vec<Record>> {
     let root = format!("{}/{collection}/", names::ROOT);
     let interface = Object::parse(&format!("{root}x")).map(|object| object.interface());
-    let record = |path: &str, dict: &Dict| Record::new(dict).with("path", path.into());
+    let record = |path: &str, dict: &Dict| Record::new(dict).at(path);
     match context.client.managed_objects().await {
         Ok(objects) => Ok(objects
             .iter()

@@ -61,6 +61,11 @@ impl Record {
         self
     }
 
+    /// The same with its object path as `path`, unless it has a member of that name (a backend's is its file).
+    pub(crate) fn at(self, path: &str) -> Self {
+        if self.has("path") { self } else { self.with("path", path.into()) }
+    }
+
     /// Whether there is such a member.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.0.get(key).is_some()

@@ -73,12 +73,10 @@ async fn watch(context: &Context, verb: &List, filter: &Args<'_>) -> Result<()> 
     let mut known: BTreeMap<String, Record> = BTreeMap::new();
     let all = find::workspaces(context, filter).await?;
     if context.format == Format::Table {
-        crate::output::line(&rows(&all))?;
+        crate::output::line(&columns(&WORKSPACE_HEADER.map(str::to_owned)))?;
     }
     for workspace in all {
-        if context.format != Format::Table {
-            emit_next(context.format, &workspace.0, String::new)?;
-        }
+        emit_next(context.format, &workspace.0, || columns(&workspace_row(&workspace, now())))?;
         known.insert(workspace.text("path").to_owned(), workspace);
     }
     let mut interrupts = crate::follow::interrupts()?;
@@ -133,7 +131,7 @@ fn wanted(verb: &List, workspace: &Record) -> bool {
         && verb.label.iter().all(|(key, value)| labels.text(key) == value)
 }
 
-/// A row under the table that was printed first, as far as its words allow.
+/// A row in columns that are fixed beforehand: nobody knows the words that will come.
 fn columns(row: &[String]) -> String {
     let widths = [16, 12, 12, 6, 7, 7, 10];
     let cells: Vec<String> = row
