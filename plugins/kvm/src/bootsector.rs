@@ -31,9 +31,9 @@ pub fn missed(marks: &str) -> &'static str {
     }
 }
 
-/// The boot sector, padded to 64 KiB because a BIOS reads whole tracks of small disks.
+/// The boot sector on a disk of 1 MiB: a BIOS does not boot from a disk smaller than one cylinder, 504 KiB.
 pub fn image() -> Vec<u8> {
-    let mut disk = vec![0; 64 * 1024];
+    let mut disk = vec![0; 1 << 20];
     disk[..CODE.len()].copy_from_slice(CODE);
     disk[510] = 0x55;
     disk[511] = 0xaa;

@@ -318,7 +318,7 @@ fn guest(host: &Arc<Host>, arch: &str, kind: &'static str, call: &Call) -> Outco
     if ended.is_ok() {
         run.cpu_shares = host.run(call, "look at a test guest", &object, move |connection| {
             let domain = connection.lookup_domain_by_name(&name)?;
-            Ok(domain.scheduler_type().map_or_else(|error| error.message().to_owned(), |_| String::new()))
+            Ok(domain.scheduler_type().map_or_else(|error| one_line(error.message()), |_| String::new()))
         })?;
     }
     end(host, &files.name);
@@ -331,10 +331,15 @@ fn limited_nic(host: &Arc<Host>, arch: &str, kind: &'static str, call: &Call) ->
     let xml = files.xml(host, arch, kind, true)?;
     let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
     let started = host.run(call, "start a test guest with a limited NIC", &host.object(), move |connection| {
-        Ok(connection.create_domain_xml(&xml, flags).map_or_else(|error| error.message().to_owned(), |_domain| String::new()))
+        Ok(connection.create_domain_xml(&xml, flags).map_or_else(|error| one_line(error.message()), |_domain| String::new()))
     });
     end(host, &files.name);
     started
+}
+
+/// What libvirt said, as a reason: one line.
+fn one_line(said: &str) -> String {
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Ends a test guest. One that does not end is ended by libvirt together with the connection.
