@@ -77,6 +77,7 @@ impl Contract {
     }
 
     /// One interface.
+    #[cfg(test)]
     pub fn interface(&self, name: &str) -> Option<&Interface> {
         self.interfaces.get(name)
     }
@@ -93,6 +94,7 @@ impl Contract {
     }
 
     /// Every interface with its name.
+    #[cfg(test)]
     pub fn interfaces(&self) -> impl Iterator<Item = (&str, &Interface)> {
         self.interfaces.iter().map(|(name, interface)| (name.as_str(), interface))
     }

@@ -180,9 +180,9 @@ pub fn image_import(name: &str, given: Dict) -> Result<ImageImport> {
         (Some(url), Some(digest)) => Some(ByteSource::Url { url, digest: digest.clone() }),
         (Some(_), None) => return Err(keys.invalid(keys::DIGEST, "is required with `url`", "add the sha256 that the bytes must have")),
     };
-    let disk = one_of(&mut keys, [(keys::FILE, keys::PATH)], url)?;
-    let kernel = one_of(&mut keys, [(keys::KERNEL, keys::KERNEL_PATH)], None)?;
-    let initrd = one_of(&mut keys, [(keys::INITRD, keys::INITRD_PATH)], None)?;
+    let disk = one_of(&mut keys, keys::FILE, keys::PATH, url)?;
+    let kernel = one_of(&mut keys, keys::KERNEL, keys::KERNEL_PATH, None)?;
+    let initrd = one_of(&mut keys, keys::INITRD, keys::INITRD_PATH, None)?;
     let cmdline = keys.text(keys::CMDLINE);
     let format = keys.word(keys::FORMAT, &["raw", "qcow2"], |word| match word {
         "raw" => Some(DiskFormat::Raw),
@@ -224,7 +224,7 @@ pub fn image_import(name: &str, given: Dict) -> Result<ImageImport> {
 }
 
 /// The one source among a descriptor, a path, and what was read already.
-fn one_of(keys: &mut Keys, [(file, path)]: [(&str, &str); 1], other: Option<ByteSource>) -> Result<Option<ByteSource>> {
+fn one_of(keys: &mut Keys, file: &str, path: &str, other: Option<ByteSource>) -> Result<Option<ByteSource>> {
     let from_path = match keys.text(path) {
         Some(text) if !text.starts_with('/') => {
             return Err(keys.invalid(path, format!("is `{}`, not an absolute path", shown(&text)), "give the whole path on the daemon's machine"));

@@ -46,11 +46,14 @@ enum Sender {
     Known { caller: Arc<Caller>, calls: Arc<Semaphore> },
 }
 
+/// Who a connection is, as the bus told.
+type Identified = (String, Result<Caller>);
+
 /// The loop and what it remembers.
 pub struct Dispatcher {
     state: Arc<State>,
     senders: HashMap<String, Sender>,
-    answers: (mpsc::UnboundedSender<(String, Result<Caller>)>, mpsc::UnboundedReceiver<(String, Result<Caller>)>),
+    answers: (mpsc::UnboundedSender<Identified>, mpsc::UnboundedReceiver<Identified>),
 }
 
 impl Dispatcher {
@@ -154,10 +157,9 @@ impl Dispatcher {
         }
         let body = message.body();
         let Ok((name, _, owner)) = body.deserialize::<(&str, &str, &str)>() else { return };
-        if owner.is_empty() && self.senders.remove(name).is_some() {
-            self.state.subscriptions.remove(name);
-        } else if owner.is_empty() {
-            // Forgotten here for being idle, but perhaps subscribed.
+        if owner.is_empty() {
+            self.senders.remove(name);
+            // Also when it was forgotten here for being idle.
             self.state.subscriptions.remove(name);
         }
     }

@@ -60,11 +60,6 @@ impl Keys {
         Error::invalid(format!("key `{key}` of {}", self.what), fact, remedy)
     }
 
-    /// Whether the key is there.
-    pub fn has(&self, key: &str) -> bool {
-        self.values.contains_key(key)
-    }
-
     /// A text (`s` or `o`).
     pub fn text(&mut self, key: &str) -> Option<String> {
         match self.values.remove(key)? {

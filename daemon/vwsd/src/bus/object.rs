@@ -65,15 +65,6 @@ impl Object {
             Self::One(Value::Backend(_)) => &[names::BACKEND],
         }
     }
-
-    /// The interfaces that have properties, with them.
-    pub fn values(&self, state: &Arc<State>) -> Vec<Value> {
-        match self {
-            Self::Branch(_) => Vec::new(),
-            Self::Root => vec![Value::Manager(Arc::clone(state)), Value::Policy(Arc::new(state.service.policy_status()))],
-            Self::One(value) => vec![value.clone()],
-        }
-    }
 }
 
 /// Whether judging who may see it can run a policy: then it is done in a task, so that no script holds up the dispatcher.
