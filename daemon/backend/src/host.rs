@@ -41,7 +41,9 @@ const DEFAULT_FD: i32 = 3;
 /// default. Ends when the socket is closed, or with the process that started it.
 pub fn plugin_host_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // The daemon has been told why.
+        Ok(false) => ExitCode::from(2),
         Err(error) => {
             eprintln!("plugin-host: {error}");
             ExitCode::from(2)
@@ -76,7 +78,8 @@ fn arguments(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, Stri
     })
 }
 
-fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), String> {
+/// Whether the plugin could be used.
+fn run(args: impl IntoIterator<Item = OsString>) -> Result<bool, String> {
     let arguments = arguments(args)?;
     // Should the daemon be killed, this process goes with it, even while a call hangs inside the plugin.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
@@ -90,7 +93,11 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), String> {
         // Only what `ps` shows.
         let _shown = rustix::thread::set_name(&name);
     }
-    serve(socket, &arguments.plugin).map_err(|error| format!("backend `{}`: {error}", arguments.name))
+    match serve(socket, &arguments.plugin) {
+        Ok(()) => Ok(true),
+        Err(ServeError::Refused) => Ok(false),
+        Err(error) => Err(format!("backend `{}`: {error}", arguments.name)),
+    }
 }
 
 /// The plugin's code must find neither the socket nor the daemon's output at descriptors 0 and 1.
@@ -454,25 +461,28 @@ impl Pool {
         }
     }
 
-    /// Reads until something came, and takes it in. `Some` at the end of the connection.
+    /// Takes in what has come, waiting for more if it is no whole frame. `Some` at the end of the connection.
     fn read(&self, decoder: &mut Decoder) -> Option<Result<(), ServeError>> {
-        self.repeat_cancels();
-        match read(self.socket.as_fd(), decoder) {
-            Ok(Got::Bytes) => {}
-            Ok(Got::End) => return Some(Ok(())),
-            // The daemon was killed.
-            Err(ReadError::Os(Errno::CONNRESET)) => return Some(Ok(())),
-            Err(ReadError::Os(error)) => return Some(Err(ServeError::Os(error))),
-            Err(ReadError::Frame(error)) => return Some(Err(error.into())),
-        }
+        let mut taken = false;
         loop {
             match decoder.next() {
                 Ok(Some(frame)) => {
+                    taken = true;
                     if let Err(error) = self.take_in(frame) {
                         return Some(Err(error));
                     }
                 }
-                Ok(None) => return None,
+                Ok(None) if taken => return None,
+                Ok(None) => {
+                    self.repeat_cancels();
+                    match read(self.socket.as_fd(), decoder) {
+                        Ok(Got::Bytes) => {}
+                        // Closed by the daemon, or the daemon was killed.
+                        Ok(Got::End) | Err(ReadError::Os(Errno::CONNRESET)) => return Some(Ok(())),
+                        Err(ReadError::Os(error)) => return Some(Err(ServeError::Os(error))),
+                        Err(ReadError::Frame(error)) => return Some(Err(error.into())),
+                    }
+                }
                 Err(error) => return Some(Err(error.into())),
             }
         }
