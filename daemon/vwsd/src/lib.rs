@@ -110,13 +110,16 @@ async fn serve(options: Options) -> Result<()> {
     let (poke, pokes) = mpsc::unbounded_channel();
     let watching = tokio::spawn(reload::watch(policies, Arc::clone(&core), Arc::clone(&store), pokes));
     let admin_group = file.admin_group.clone().unwrap_or_else(|| "vws-admin".to_owned());
-    let bus = bus::serve(Arc::clone(&service), &options.bus, uid, &admin_group).await?;
+    let mut bus = bus::serve(Arc::clone(&service), &options.bus, uid, &admin_group).await?;
     tracing::info!(bus = options.bus, "ready");
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!(%error, "no service manager was told");
     }
 
-    until_told(&poke).await?;
+    tokio::select! {
+        told = until_told(&poke) => told?,
+        _ = bus.ended() => tracing::error!("the connection to the bus ended"),
+    }
     tracing::info!("ending");
     bus.shutdown().await;
     watching.abort();

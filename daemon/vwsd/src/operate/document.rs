@@ -44,12 +44,9 @@ pub fn reference(host: &HostName, workspace: &Workspace) -> doc::WorkspaceRef {
     }
 }
 
-/// The MAC address of a workspace's NIC: as asked for, or made from its id, the same on every host.
+/// A MAC address for a workspace's NIC, made from the workspace's id: the same on every host.
 #[must_use]
-pub fn mac_of(id: WorkspaceId, index: usize, nic: &Nic) -> String {
-    if !nic.mac.is_empty() {
-        return nic.mac.clone();
-    }
+pub fn mac_of(id: WorkspaceId, index: usize) -> String {
     // The low bits of a time-ordered id are its random ones.
     let bits = (id.0 as u64).wrapping_add((index as u64).wrapping_mul(0x1_0001));
     let [.., a, b, c] = bits.to_be_bytes();
@@ -123,7 +120,7 @@ pub fn machine(site: &Site, workspace: &Workspace) -> Result<doc::MachineDoc> {
             kib_per_second: limits.kib_per_second,
         });
     }
-    let nics = spec.nics.iter().enumerate().map(|(index, nic)| nic_document(workspace.id, index, nic)).collect();
+    let nics = spec.nics.iter().map(nic_document).collect();
     Ok(doc::MachineDoc {
         workspace: workspace.id.to_string(),
         name: spec.name.clone(),
@@ -152,14 +149,14 @@ fn boot_document(boot: &Boot) -> doc::BootDoc {
     }
 }
 
-fn nic_document(id: WorkspaceId, index: usize, nic: &Nic) -> doc::NicDoc {
+fn nic_document(nic: &Nic) -> doc::NicDoc {
     let (kind, source) = match &nic.network {
         NicNetwork::User => ("user", ""),
         NicNetwork::Bridge(name) => ("bridge", name.as_str()),
         NicNetwork::Network(name) => ("network", name.as_str()),
     };
     doc::NicDoc {
-        mac: mac_of(id, index, nic),
+        mac: nic.mac.clone(),
         kind: kind.to_owned(),
         source: source.to_owned(),
         inbound_kib_per_second: nic.limits.inbound_kib_per_second,

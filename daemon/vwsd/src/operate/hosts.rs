@@ -23,6 +23,8 @@ pub struct HostStanding {
     /// Wakes its watcher before its time.
     pub look_now: Notify,
     watched: std::sync::atomic::AtomicBool,
+    /// The settings that it was opened with. Opening anew would end calls at work on it, so it is done only for new settings.
+    opened: tokio::sync::Mutex<Option<String>>,
 }
 
 /// What an observation is in the lifecycle's words; `None` for a state that only a job at work knows what to make of.
@@ -68,20 +70,28 @@ impl Operate {
                 came_back: Notify::new(),
                 look_now: Notify::new(),
                 watched: std::sync::atomic::AtomicBool::new(false),
+                opened: tokio::sync::Mutex::new(None),
             })
         });
         Arc::clone(standing)
     }
 
-    /// Opens the host in its backend with its present settings.
+    /// Opens the host in its backend with its present settings, if it is not open with them already.
     ///
     /// # Errors
     /// What the backend answers; NotFound when the host was removed.
     pub async fn open_host(&self, name: &HostName) -> Result<()> {
         let host = self.core.read(|site| site.host(name).cloned()).ok_or_else(|| Error::not_found(format!("host `{name}`")))?;
+        let standing = self.standing(name);
+        let mut opened = standing.opened.lock().await;
+        if opened.as_ref() == Some(&host.settings) {
+            return Ok(());
+        }
         let settings = if host.settings.is_empty() { Ok(serde_json::json!({})) } else { serde_json::from_str(&host.settings) };
         let settings = settings.map_err(|error| Error::invalid(format!("settings of host `{name}`"), error.to_string(), "give a JSON object"))?;
-        Ok(self.backends.open_host(&host.backend, name.as_str(), settings).await?)
+        self.backends.open_host(&host.backend, name.as_str(), settings).await?;
+        *opened = Some(host.settings.clone());
+        Ok(())
     }
 
     /// Begins to watch the host, once; a watched one is looked at now.

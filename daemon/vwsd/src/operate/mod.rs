@@ -17,7 +17,7 @@ mod probe;
 mod restore;
 mod serialize;
 
-pub use document::reference as reference_document;
+pub use document::{mac_of, reference as reference_document};
 pub use engine::{past_return, steps_of};
 pub use image::{blocking, open_path};
 pub use lease::{NewJob, begin, serialize_job};

@@ -348,7 +348,17 @@ impl Service {
     /// # Errors
     /// NotFound, AccessDenied, PolicyFailure, BackendFailure.
     pub async fn log(&self, caller: &Caller, id: WorkspaceId) -> Result<(String, u64)> {
-        let workspace = self.admit_console(caller, id).await?;
+        let (policies, asks) = (Arc::clone(&self.policies), caller.clone());
+        // A read: judged like the console, not recorded.
+        let workspace = self
+            .core
+            .consider(move |site, now| {
+                let workspace = seen(site, &policies, &asks, id)?;
+                let asked = ask(site, &asks, &workspace, Verb::Console, None, None);
+                let judged = policies.decide(|judge| admit::judge(judge, site, now, asked, false));
+                judged.refusal.map_or(Ok(workspace), Err)
+            })
+            .await?;
         let (log, _): (doc::LogDoc, _) = self.call_console(&workspace, doc::methods::LOG).await?;
         Ok((log.text, log.omitted_bytes))
     }

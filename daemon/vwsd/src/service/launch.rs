@@ -260,6 +260,9 @@ impl Service {
                 spec.vcpus = judged.request.resources.vcpus;
                 let duration = judged.request.duration_seconds;
                 spec.lease_seconds = duration;
+                for (index, nic) in spec.nics.iter_mut().enumerate().filter(|(_, nic)| nic.mac.is_empty()) {
+                    nic.mac = crate::operate::mac_of(workspace, index);
+                }
                 let mut create = CreateArgs::default();
                 for (image, source) in prepared.new {
                     create.imports.push(ImportArgs {
