@@ -34,8 +34,7 @@ pub fn open(machine: &Machine<'_>) -> Outcome<OwnedFd> {
         .name("console".to_owned())
         .spawn(move || {
             // Whichever side ended: both are closed now, and the reader sees the end.
-            let _ended = bridge(&ours, &stream);
-            events::end(&stream);
+            events::end(&stream, bridge(&ours, &stream).is_ok());
         })
         .map_err(|error| failed(error.to_string()))?;
     Ok(theirs)
@@ -69,6 +68,8 @@ fn bridge(socket: &OwnedFd, stream: &Stream) -> Result<(), Error> {
     let (mut to_guest, mut from_guest) = (Pending::default(), Pending::default());
     let mut buffer = vec![0; 16 * 1024];
     let mut pause = PAUSE.0;
+    // Nobody listens any more; what was said before still has to reach the guest.
+    let mut deaf = false;
     loop {
         let mut moved = false;
         if from_guest.is_empty()
@@ -79,6 +80,9 @@ fn bridge(socket: &OwnedFd, stream: &Stream) -> Result<(), Error> {
             }
             from_guest.set(&buffer[..count]);
         }
+        if deaf {
+            from_guest.set(&[]);
+        }
         if !from_guest.is_empty() {
             match rustix::net::send(socket, from_guest.rest(), rustix::net::SendFlags::NOSIGNAL) {
                 Ok(count) => {
@@ -86,7 +90,7 @@ fn bridge(socket: &OwnedFd, stream: &Stream) -> Result<(), Error> {
                     moved = true;
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_reader_gone) => return Ok(()),
+                Err(_reader_gone) => deaf = true,
             }
         }
         if to_guest.is_empty() {

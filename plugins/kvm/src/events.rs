@@ -185,8 +185,12 @@ fn moved(answer: c_int) -> Result<Moved, Error> {
     }
 }
 
-/// Ends a stream at once.
-pub fn end(stream: &Stream) {
+/// Ends a stream: after what was sent has arrived if it ends `well`, else at once.
+pub fn end(stream: &Stream, well: bool) {
     // SAFETY: the stream is valid as long as it is borrowed. A stream that is ended already answers an error, which is no news.
-    unsafe { sys::virStreamAbort(stream.as_ptr()) };
+    unsafe {
+        if !well || sys::virStreamFinish(stream.as_ptr()) < 0 {
+            sys::virStreamAbort(stream.as_ptr());
+        }
+    }
 }

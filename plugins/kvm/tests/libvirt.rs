@@ -489,7 +489,7 @@ fn a_full_disk_is_named_and_nothing_is_left() {
     let mut machine = lab.disk_machine(12);
     machine.boot = BootDoc::Disk { firmware: "bios".into() };
     machine.disks[0].source = DiskSourceDoc::Empty;
-    fs::write(small.0.join("ballast"), vec![1; 8 << 20]).unwrap_err();
+    fs::write(small.0.join("ballast"), vec![1; 9 << 20]).unwrap_err();
     let failure = lab.backend.stage(lab.args("small", &machine, false), &mut call(vec![])).unwrap_err();
     assert_eq!(failure.code, codes::NO_SPACE, "{failure:?}");
     assert_eq!(fs::read_dir(small.0.join("workspaces")).unwrap().count(), 0);
