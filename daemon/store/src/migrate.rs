@@ -34,3 +34,37 @@ pub(crate) fn run(connection: &mut Connection, from: u32) -> Tried<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every table and index as the migrations leave them.
+    fn schema_of(connection: &Connection) -> String {
+        let mut statement =
+            connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY tbl_name, rowid").unwrap();
+        let rows: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        rows.iter().map(|sql| format!("{sql};\n\n")).collect()
+    }
+
+    /// `schema.sql` is the present schema in one place, for readers. A migration comes with its share of it.
+    #[test]
+    fn all_migrations_in_order_make_the_schema_as_written_down() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, 0).unwrap();
+        let made = schema_of(&connection);
+        let written = Connection::open_in_memory().unwrap();
+        written.execute_batch(include_str!("schema.sql")).unwrap();
+        assert_eq!(made, schema_of(&written), "src/schema.sql is not what the migrations make; this is:\n{made}");
+        let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let application: u32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).unwrap();
+        assert_eq!((version, application), (VERSION, APPLICATION_ID));
+    }
+
+    #[test]
+    fn a_migration_that_ran_does_not_run_again() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, 0).unwrap();
+        run(&mut connection, VERSION).unwrap();
+    }
+}

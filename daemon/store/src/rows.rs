@@ -406,3 +406,54 @@ impl Stored<domain::HostOutcome> for HostOutcome {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words in the database are those on the bus, and each is read back.
+    #[test]
+    fn words_are_the_domains_own() {
+        macro_rules! check {
+            ($($type:ident),+) => { $(
+                for value in domain::$type::ALL {
+                    let word: String = Stored::of(&value);
+                    assert_eq!(word, value.name());
+                    let back: domain::$type = word.back().unwrap();
+                    assert_eq!(back, value);
+                }
+            )+ };
+        }
+        check!(State, Target, JobKind, JobState, Verb, ErrorKind);
+        for action in [domain::EndAction::Stop, domain::EndAction::Serialize, domain::EndAction::Destroy] {
+            assert_eq!(<String as Stored<domain::EndAction>>::of(&action), action.name());
+        }
+        for right in [domain::Right::View, domain::Right::Use, domain::Right::Manage] {
+            assert_eq!(<String as Stored<domain::Right>>::of(&right), right.name());
+        }
+        for format in [domain::DiskFormat::Raw, domain::DiskFormat::Qcow2] {
+            assert_eq!(<String as Stored<domain::DiskFormat>>::of(&format), format.name());
+        }
+    }
+
+    #[test]
+    fn what_is_no_word_is_an_error_that_names_it() {
+        let state: Result<domain::State, String> = "asleep".to_owned().back();
+        assert_eq!(state.unwrap_err(), "`asleep` is no State");
+    }
+
+    /// A member of a later version does not hinder an earlier reader.
+    #[test]
+    fn unknown_members_are_ignored() {
+        let text = r#"{"vcpus":1,"memory_mib":2,"disk_gib":3,"gpu":4}"#;
+        let resources = from_json::<Resources, domain::Resources>(text).unwrap();
+        assert_eq!(resources, domain::Resources { vcpus: 1, memory_mib: 2, disk_gib: 3 });
+    }
+
+    #[test]
+    fn an_error_names_the_member() {
+        let text = r#"{"subject":{"user":1},"right":"own"}"#;
+        let error = from_json::<Grant, domain::Grant>(text).unwrap_err();
+        assert_eq!(error, "right: `own` is no Right");
+    }
+}

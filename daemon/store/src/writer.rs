@@ -74,15 +74,13 @@ impl Writer {
                 }
             }
             let stop = group.iter().position(|command| matches!(command, Command::Stop));
-            if let Some(stop) = stop {
-                // What stands behind the stop is answered by its drop.
-                group.truncate(stop);
-            }
+            let behind = stop.map(|stop| group.split_off(stop));
             self.group(group);
-            if stop.is_some() {
+            self.prune();
+            if behind.is_some() {
+                // What stands behind the stop is answered by its drop, here.
                 break;
             }
-            self.prune();
         }
         self.close();
     }
@@ -222,5 +220,93 @@ fn refuse(group: Vec<Command>, error: &Error) {
             Command::PolicySet { done, .. } => done.call(Err(error.clone())),
             Command::Stop => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use vws_domain::{Change, Event, Timestamp};
+
+    fn commit(sequence: u64, text: &str, told: &mpsc::Sender<(u64, Result<u64>)>) -> Command {
+        let event = Event {
+            sequence,
+            at: Timestamp(1),
+            kind: "test".to_owned(),
+            workspace: None,
+            job: None,
+            host: None,
+            image: None,
+            owner: 0,
+            text: text.to_owned(),
+        };
+        let told = told.clone();
+        let batch = Batch { sequence, at: Timestamp(1), changes: vec![Change::Event(Arc::new(event))] };
+        Command::Commit(batch, Done::new(move |outcome| told.send((sequence, outcome)).unwrap()))
+    }
+
+    fn writer(folder: &std::path::Path) -> (Writer, mpsc::Sender<Command>) {
+        let path = folder.join("vws.db");
+        let opened = open::open(&path, &Limits::default()).unwrap();
+        let (commands, receiver) = mpsc::channel();
+        let writer = Writer {
+            connection: opened.connection,
+            commands: receiver,
+            limits: Limits::default(),
+            path,
+            last: 0,
+            since_prune: 0,
+            broken: None,
+        };
+        (writer, commands)
+    }
+
+    #[test]
+    fn a_database_that_is_full_takes_back_the_whole_group_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, _commands) = writer(folder.path());
+        let (told, heard) = mpsc::channel();
+        writer.group(vec![commit(1, "small", &told)]);
+        assert_eq!(heard.recv().unwrap(), (1, Ok(1)));
+        let pages: i64 = writer.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        writer.connection.pragma_update_and_check(None, "max_page_count", pages + 4, |_| Ok(())).unwrap();
+        let large = "x".repeat(100_000);
+        writer.group(vec![commit(2, "small", &told), commit(3, &large, &told), commit(4, "small", &told)]);
+        for sequence in [2, 3, 4] {
+            let (of, outcome) = heard.recv().unwrap();
+            assert_eq!((of, outcome.unwrap_err().kind), (sequence, ErrorKind::NoSpace));
+        }
+        assert_eq!(writer.last, 1);
+        writer.connection.pragma_update_and_check(None, "max_page_count", pages + 4000, |_| Ok(())).unwrap();
+        writer.group(vec![commit(2, &large, &told)]);
+        assert_eq!(heard.recv().unwrap(), (2, Ok(2)));
+    }
+
+    #[test]
+    fn a_broken_store_takes_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, _commands) = writer(folder.path());
+        writer.broken = Some("fsync: input/output error".to_owned());
+        let (told, heard) = mpsc::channel();
+        writer.group(vec![commit(1, "small", &told)]);
+        let error = heard.recv().unwrap().1.unwrap_err();
+        assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Internal, "store-failed"));
+        assert_eq!(crate::load::sequence(&writer.connection).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_stands_behind_a_stop_is_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, commands) = writer(folder.path());
+        let (told, heard) = mpsc::channel();
+        for command in [commit(1, "before", &told), Command::Stop, commit(2, "behind", &told)] {
+            commands.send(command).unwrap();
+        }
+        writer.run();
+        assert_eq!(heard.recv().unwrap(), (1, Ok(1)));
+        let (sequence, outcome) = heard.recv().unwrap();
+        assert_eq!((sequence, outcome.unwrap_err().code.as_str()), (2, "store-closed"));
     }
 }

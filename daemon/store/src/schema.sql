@@ -1,0 +1,192 @@
+-- The present schema, for readers: what all migrations in order make (a test compares). Ids are 32 lower-case hexadecimal digits, times microseconds since the epoch UTC, nested parts JSON text.
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row a transaction of the ledger, numbered without gaps.
+CREATE TABLE transactions (
+    sequence INTEGER PRIMARY KEY,
+    at       INTEGER NOT NULL
+) STRICT;
+
+-- Workspaces, also the gone ones. `user_data` stands apart: only a deployment reads it, and it is wiped when it is gone.
+CREATE TABLE workspaces (
+    id           TEXT PRIMARY KEY,
+    owner        INTEGER NOT NULL,
+    owner_name   TEXT NOT NULL,
+    "group"      TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    spec         TEXT NOT NULL,
+    user_data    TEXT NOT NULL,
+    images       TEXT NOT NULL,
+    vcpus        INTEGER NOT NULL,
+    memory_mib   INTEGER NOT NULL,
+    disk_gib     INTEGER NOT NULL,
+    state        TEXT NOT NULL,
+    target       TEXT NOT NULL,
+    cause_code   TEXT NOT NULL,
+    cause_text   TEXT NOT NULL,
+    host         TEXT,
+    job          TEXT,
+    lease        TEXT NOT NULL,
+    bundle       TEXT,
+    plugin_state TEXT NOT NULL,
+    deployments  INTEGER NOT NULL,
+    version      INTEGER NOT NULL,
+    created_at   INTEGER NOT NULL,
+    changed_at   INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX workspaces_live_name ON workspaces (owner, name) WHERE state <> 'gone';
+CREATE INDEX workspaces_gone ON workspaces (changed_at, id) WHERE state = 'gone';
+
+-- The ledger: a version is in force from `sequence_from` up to, not including, `sequence_to`; NULL is the present.
+CREATE TABLE reservations (
+    workspace     TEXT NOT NULL REFERENCES workspaces (id),
+    sequence_from INTEGER NOT NULL,
+    sequence_to   INTEGER,
+    name          TEXT NOT NULL,
+    owner         INTEGER NOT NULL,
+    "group"       TEXT NOT NULL,
+    host          TEXT,
+    vcpus         INTEGER NOT NULL,
+    memory_mib    INTEGER NOT NULL,
+    disk_gib      INTEGER NOT NULL,
+    running       INTEGER NOT NULL,
+    labels        TEXT NOT NULL,
+    lease_from    INTEGER NOT NULL,
+    lease_until   INTEGER,
+    PRIMARY KEY (workspace, sequence_from),
+    CHECK (sequence_to > sequence_from)
+) STRICT;
+CREATE UNIQUE INDEX reservations_now ON reservations (workspace) WHERE sequence_to IS NULL;
+CREATE INDEX reservations_then ON reservations (sequence_to) WHERE sequence_to IS NOT NULL;
+
+CREATE TABLE hosts (
+    name                       TEXT NOT NULL,
+    sequence_from              INTEGER NOT NULL,
+    sequence_to                INTEGER,
+    backend                    TEXT NOT NULL,
+    settings                   TEXT NOT NULL,
+    labels                     TEXT NOT NULL,
+    cpu_overcommit_percent     INTEGER NOT NULL,
+    memory_overcommit_percent  INTEGER NOT NULL,
+    reserve                    TEXT NOT NULL,
+    enabled                    INTEGER NOT NULL,
+    facts                      TEXT NOT NULL,
+    foreign_use                TEXT NOT NULL,
+    connection                 TEXT NOT NULL,
+    version                    INTEGER NOT NULL,
+    seen_at                    INTEGER NOT NULL,
+    PRIMARY KEY (name, sequence_from),
+    CHECK (sequence_to > sequence_from)
+) STRICT;
+CREATE UNIQUE INDEX hosts_now ON hosts (name) WHERE sequence_to IS NULL;
+CREATE INDEX hosts_then ON hosts (sequence_to) WHERE sequence_to IS NOT NULL;
+
+CREATE TABLE images (
+    id               TEXT PRIMARY KEY,
+    name             TEXT NOT NULL UNIQUE,
+    digest           TEXT NOT NULL,
+    format           TEXT NOT NULL,
+    size_bytes       INTEGER NOT NULL,
+    virtual_size_mib INTEGER NOT NULL,
+    boot             TEXT NOT NULL,
+    owner            INTEGER NOT NULL,
+    visibility       TEXT NOT NULL,
+    state            TEXT NOT NULL,
+    source           TEXT NOT NULL,
+    created_at       INTEGER NOT NULL
+) STRICT;
+
+-- Serialized workspaces, also the consumed ones.
+CREATE TABLE bundles (
+    id          TEXT PRIMARY KEY,
+    workspace   TEXT NOT NULL,
+    backend     TEXT NOT NULL,
+    manifest    TEXT NOT NULL,
+    files       TEXT NOT NULL,
+    created_at  INTEGER NOT NULL,
+    consumed_at INTEGER
+) STRICT;
+CREATE INDEX bundles_consumed ON bundles (consumed_at, id) WHERE consumed_at IS NOT NULL;
+
+-- Jobs. `shown` is whether the job is still on the bus.
+CREATE TABLE jobs (
+    id               TEXT PRIMARY KEY,
+    kind             TEXT NOT NULL,
+    workspace        TEXT,
+    image            TEXT,
+    host             TEXT,
+    owner            INTEGER NOT NULL,
+    actor            TEXT NOT NULL,
+    args             TEXT NOT NULL,
+    state            TEXT NOT NULL,
+    step             INTEGER NOT NULL,
+    scratch          TEXT NOT NULL,
+    progress         TEXT NOT NULL,
+    cancel_requested INTEGER NOT NULL,
+    error            TEXT,
+    message          TEXT NOT NULL,
+    created_at       INTEGER NOT NULL,
+    ended_at         INTEGER,
+    shown            INTEGER NOT NULL DEFAULT 1
+) STRICT;
+CREATE INDEX jobs_shown ON jobs (id) WHERE shown = 1;
+CREATE INDEX jobs_kept ON jobs (ended_at, id) WHERE shown = 0;
+
+-- Decisions in the order in which they were recorded. `ledger` is the sequence number that the decision saw.
+CREATE TABLE decisions (
+    position   INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL UNIQUE,
+    at         INTEGER NOT NULL,
+    ledger     INTEGER NOT NULL,
+    verb       TEXT NOT NULL,
+    uid        INTEGER NOT NULL,
+    workspace  TEXT,
+    policy     TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    permitted  INTEGER NOT NULL,
+    native     INTEGER NOT NULL,
+    host       TEXT,
+    request    TEXT NOT NULL,
+    caller     TEXT NOT NULL,
+    verdicts   TEXT NOT NULL,
+    hosts      TEXT NOT NULL
+) STRICT;
+CREATE INDEX decisions_workspace ON decisions (workspace, position) WHERE workspace IS NOT NULL;
+CREATE INDEX decisions_uid ON decisions (uid, position);
+CREATE INDEX decisions_policy ON decisions (policy);
+CREATE INDEX decisions_ledger ON decisions (ledger);
+
+CREATE TABLE events (
+    sequence  INTEGER PRIMARY KEY,
+    at        INTEGER NOT NULL,
+    kind      TEXT NOT NULL,
+    workspace TEXT,
+    job       TEXT,
+    host      TEXT,
+    image     TEXT,
+    owner     INTEGER NOT NULL,
+    text      TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE requests (
+    uid        INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    workspace  TEXT,
+    job        TEXT,
+    image      TEXT,
+    at         INTEGER NOT NULL,
+    PRIMARY KEY (uid, request_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_at ON requests (at);
+
+-- The sources of each policy set that decided something, once by hash: a JSON object of file name to text.
+CREATE TABLE policy_sets (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    hash     TEXT NOT NULL UNIQUE,
+    files    TEXT NOT NULL
+) STRICT;
