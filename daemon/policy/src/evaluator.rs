@@ -76,8 +76,10 @@ impl Evaluator {
     fn opened(&self, policy: &str, document: impl Fn(&Scripts) -> mlua::Result<Table>) -> Result<Opened, Fault> {
         let scripts = &self.scripts;
         let file = || format!("{policy}.lua");
-        let opened = document(scripts)
-            .and_then(|input| scripts.sandbox.core.judge.call::<Opened>((policy, scripts.fresh(policy)?, input)))
+        let opened = scripts
+            .sandbox
+            .building(|| Ok((scripts.fresh(policy)?, document(scripts)?)))
+            .and_then(|(main, input)| scripts.sandbox.core.judge.call::<Opened>((policy, main, input)))
             .map_err(|error| self.set.fault(&error, &file()))?;
         // A script can swallow the interrupt's error and answer nevertheless: too late is too late.
         if scripts.sandbox.budget.over() {

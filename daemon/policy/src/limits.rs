@@ -5,8 +5,8 @@ use std::time::Duration;
 /// The limits of one decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a script may run for one decision, the running of its chunk included. Library calls may overrun it by some
-    /// milliseconds; an overrun is always noticed and is a refusal. Default 50 ms.
+    /// Processor time that one decision may take, the running of the file's chunk included. Library calls may overrun it by
+    /// some milliseconds; an overrun is always noticed and is a refusal. Default 50 ms.
     pub deadline: Duration,
     /// Bytes that a Luau state may hold. Default 16 MiB, of which a fresh state takes less than one.
     pub memory_bytes: usize,

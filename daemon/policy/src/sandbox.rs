@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::suggest;
 use mlua::chunk::{ChunkMode, Compiler};
 use mlua::{Function, Lua, LuaOptions, LuaString, StdLib, Table, Value, VmState};
+use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,28 +58,60 @@ pub(crate) fn compiler() -> Compiler {
 }
 
 /// The time that a script has left, shared with the interrupt.
+///
+/// The deadline is of processor time of the deciding thread: a script cannot sleep or wait, and on a machine that is short of
+/// processors an innocent one would be refused because others ran. The coarse wall clock is asked first because it costs
+/// a fiftieth and the question comes at every call and every turn of a loop.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    base: Instant,
-    until_ns: AtomicU64,
-    allowed: Duration,
+    allowed_ns: u64,
+    /// Wall time before which the deadline cannot have passed.
+    look_at_ns: AtomicU64,
+    /// Processor time at which the decision began.
+    began_ns: AtomicU64,
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A clock in nanoseconds.
+fn read(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    part(time.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec))
 }
 
 impl Budget {
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    fn new(allowed: Duration) -> Self {
+        Self {
+            allowed_ns: nanoseconds(allowed),
+            look_at_ns: AtomicU64::new(u64::MAX),
+            began_ns: AtomicU64::new(0),
+        }
     }
 
-    /// Starts the clock of a decision.
+    /// Starts the clock of a decision; the same thread must ask [`Budget::over`].
     pub(crate) fn start(&self) -> Instant {
-        let until = self.now_ns().saturating_add(u64::try_from(self.allowed.as_nanos()).unwrap_or(u64::MAX));
-        self.until_ns.store(until, Ordering::Relaxed);
+        self.began_ns.store(read(ClockId::ThreadCPUTime), Ordering::Relaxed);
+        self.look_at_ns.store(read(ClockId::MonotonicCoarse).saturating_add(self.allowed_ns), Ordering::Relaxed);
         Instant::now()
     }
 
-    /// Whether the deadline has passed.
+    /// Whether the deadline has passed. Once it has, it stays so until the next start.
     pub(crate) fn over(&self) -> bool {
-        self.now_ns() > self.until_ns.load(Ordering::Relaxed)
+        let now = read(ClockId::MonotonicCoarse);
+        now > self.look_at_ns.load(Ordering::Relaxed) && self.over_indeed(now)
+    }
+
+    #[cold]
+    fn over_indeed(&self, now: u64) -> bool {
+        let used = read(ClockId::ThreadCPUTime).saturating_sub(self.began_ns.load(Ordering::Relaxed));
+        if used > self.allowed_ns {
+            return true;
+        }
+        self.look_at_ns.store(now.saturating_add(self.allowed_ns - used), Ordering::Relaxed);
+        false
     }
 }
 
@@ -105,6 +138,7 @@ pub(crate) struct Sandbox {
     /// The time left.
     pub(crate) budget: Arc<Budget>,
     environment: Function,
+    memory_bytes: usize,
     collect_above: usize,
 }
 
@@ -178,7 +212,7 @@ impl Sandbox {
         let open: Function = core.raw_get("open_environments")?;
         let environment = open.call((&globals, names))?;
         lua.sandbox(true)?;
-        let budget = Arc::new(Budget { base: Instant::now(), until_ns: AtomicU64::new(u64::MAX), allowed: limits.deadline });
+        let budget = Arc::new(Budget::new(limits.deadline));
         watch(&lua, Arc::clone(&budget));
         lua.set_memory_limit(limits.memory_bytes)?;
         let core = Core {
@@ -191,7 +225,7 @@ impl Sandbox {
         };
         lua.gc_collect()?;
         let collect_above = lua.used_memory() + limits.memory_bytes / 4;
-        Ok(Self { lua, core, budget, environment, collect_above })
+        Ok(Self { lua, core, budget, environment, memory_bytes: limits.memory_bytes, collect_above })
     }
 
     /// Loads what our own compiler made. Never anything else: bytecode is not checked by the virtual machine.
@@ -212,6 +246,15 @@ impl Sandbox {
         let clone = chunk.deep_clone()?;
         clone.set_environment(environment.clone())?;
         Ok(clone)
+    }
+
+    /// Builds something without the memory limit, which makes each allocation dearer: for documents of bounded size, made by
+    /// our own code. They count: a script that finds the limit passed gets nothing any more.
+    pub(crate) fn building<T>(&self, build: impl FnOnce() -> mlua::Result<T>) -> mlua::Result<T> {
+        self.lua.set_memory_limit(0)?;
+        let built = build();
+        self.lua.set_memory_limit(self.memory_bytes)?;
+        built
     }
 
     /// Throws away what a decision left behind, before it could starve the next one. The usual few kilobytes are left to the
@@ -291,4 +334,26 @@ fn watch(lua: &Lua, budget: Arc<Budget>) {
         }
         Err(mlua::Error::external(Overrun { place }))
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Budget;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn the_deadline_is_of_processor_time() {
+        let budget = Budget::new(Duration::from_millis(10));
+        budget.start();
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(!budget.over(), "waiting for a processor is not running");
+        let start = Instant::now();
+        while !budget.over() {
+            assert!(start.elapsed() < Duration::from_secs(60), "a busy thread must reach its deadline");
+        }
+        assert!(start.elapsed() >= Duration::from_millis(9));
+        assert!(budget.over());
+        budget.start();
+        assert!(!budget.over());
+    }
 }

@@ -4,9 +4,10 @@
 //! A row is brought up to date when its candidate differs: another host record (records are immutable and shared, and a row
 //! holds on to its record, so the same address is the same record) or other amounts. Scripts never see what is kept here.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use vws_domain::{Candidate, Connection, Host, Request, Resources};
+use vws_domain::{Candidate, Connection, Host, HostName, Request, Resources};
 
 /// Labels and capabilities that are kept as columns; more start anew.
 const COLUMNS_KEPT: usize = 64;
@@ -52,20 +53,27 @@ pub(crate) struct LabelColumn {
     /// Id to value; the first is a place holder for "absent".
     pub(crate) values: Vec<String>,
     known: HashMap<String, u32>,
+    /// The id that was given last.
+    last: u32,
 }
 
 impl LabelColumn {
-    fn of(label: &str, hosts: &[Arc<Host>]) -> Self {
-        let mut column = Self { ids: Vec::with_capacity(hosts.len()), values: vec![String::new()], known: HashMap::new() };
-        for host in hosts {
-            let id = column.id_of(host.labels.get(label));
-            column.ids.push(id);
-        }
-        column
+    fn with_capacity(hosts: usize) -> Self {
+        Self { ids: Vec::with_capacity(hosts), values: vec![String::new()], ..Self::default() }
+    }
+
+    fn push(&mut self, host: &Host, label: &str) {
+        let id = self.id_of(host.labels.get(label));
+        self.ids.push(id);
+        self.last = id;
     }
 
     fn id_of(&mut self, value: Option<&String>) -> u32 {
         let Some(value) = value else { return 0 };
+        // Neighbours by name often stand in the same rack.
+        if self.last != 0 && self.values.get(self.last as usize) == Some(value) {
+            return self.last;
+        }
         if let Some(id) = self.known.get(value) {
             return *id;
         }
@@ -85,9 +93,10 @@ impl LabelColumn {
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
     pub(crate) hosts: Vec<Arc<Host>>,
-    pub(crate) free: Vec<Resources>,
+    free: Vec<Resources>,
     pub(crate) workspaces: Vec<u64>,
-    pub(crate) capacity: Vec<Resources>,
+    /// 1 / capacity, 0 where there is none: a ranking multiplies by it.
+    pub(crate) per_capacity: Vec<[f64; 3]>,
     /// What may ever be given out.
     ceiling: Vec<Resources>,
     /// The lesser of free and ceiling: what a request must fit into.
@@ -98,8 +107,19 @@ pub(crate) struct Columns {
     pub(crate) order: Vec<u32>,
     /// Host indices by name.
     by_name: Vec<u32>,
+    /// Host indices that were looked for by name.
+    found: RefCell<HashMap<HostName, u32>>,
     labels: HashMap<String, LabelColumn>,
     capabilities: HashMap<String, Vec<bool>>,
+}
+
+/// vCPUs, memory, disk as numbers for a ranking.
+pub(crate) fn numbers(amounts: Resources) -> [f64; 3] {
+    [amounts.vcpus as f64, amounts.memory_mib as f64, amounts.disk_gib as f64]
+}
+
+fn per(capacity: Resources) -> [f64; 3] {
+    numbers(capacity).map(|amount| if amount > 0.0 { 1.0 / amount } else { 0.0 })
 }
 
 fn lesser(a: Resources, b: Resources) -> Resources {
@@ -120,10 +140,22 @@ fn usable(host: &Host) -> Fate {
 }
 
 impl Columns {
-    /// Brings every row in line with its candidate.
-    pub(crate) fn sync(&mut self, candidates: &[Candidate]) {
+    /// Brings every row in line with its candidate, and has columns of these labels.
+    pub(crate) fn sync(&mut self, candidates: &[Candidate], labels: &[&str]) {
+        self.bound();
+        self.sync_rows(candidates, labels);
+        for label in labels {
+            if !self.labels.contains_key(*label) {
+                let mut column = LabelColumn::with_capacity(self.hosts.len());
+                self.hosts.iter().for_each(|host| column.push(host, label));
+                self.labels.insert((*label).to_owned(), column);
+            }
+        }
+    }
+
+    fn sync_rows(&mut self, candidates: &[Candidate], labels: &[&str]) {
         if self.hosts.len() != candidates.len() {
-            self.rebuild(candidates);
+            self.rebuild(candidates, labels);
             return;
         }
         for (index, candidate) in candidates.iter().enumerate() {
@@ -143,33 +175,44 @@ impl Columns {
             } else if host.name == candidate.host.name {
                 self.replace(index, candidate);
             } else {
-                self.rebuild(candidates);
+                self.rebuild(candidates, labels);
                 return;
             }
         }
     }
 
-    fn rebuild(&mut self, candidates: &[Candidate]) {
+    /// Everything anew, in one pass: the records are scattered over memory, and each is fetched once.
+    fn rebuild(&mut self, candidates: &[Candidate], labels: &[&str]) {
         *self = Self::default();
         let count = candidates.len();
-        self.hosts.reserve(count);
-        self.free.reserve(count);
+        self.hosts.reserve_exact(count);
+        self.free.reserve_exact(count);
+        self.workspaces.reserve_exact(count);
+        self.per_capacity.reserve_exact(count);
+        self.ceiling.reserve_exact(count);
+        self.room.reserve_exact(count);
+        self.usable.reserve_exact(count);
+        let mut wanted: BTreeMap<&str, LabelColumn> =
+            labels.iter().map(|label| (*label, LabelColumn::with_capacity(count))).collect();
+        let mut sorted = true;
+        let mut before: Option<&HostName> = None;
         for candidate in candidates {
             let host = &candidate.host;
-            let ceiling = host.ceiling();
+            let capacity = host.capacity();
+            let ceiling = capacity.plus(host.foreign.resources);
+            sorted &= before.is_none_or(|before| *before <= host.name);
+            before = Some(&host.name);
             self.hosts.push(Arc::clone(host));
             self.free.push(candidate.free);
             self.workspaces.push(candidate.workspaces);
-            self.capacity.push(host.capacity());
+            self.per_capacity.push(per(capacity));
             self.ceiling.push(ceiling);
             self.room.push(lesser(candidate.free, ceiling));
             self.usable.push(usable(host));
+            wanted.iter_mut().for_each(|(label, column)| column.push(host, label));
         }
+        self.labels = wanted.into_iter().map(|(label, column)| (label.to_owned(), column)).collect();
         self.by_name = (0..u32::try_from(count).unwrap_or(u32::MAX)).collect();
-        let sorted = candidates.windows(2).all(|pair| match pair {
-            [one, two] => one.host.name <= two.host.name,
-            _ => true,
-        });
         if !sorted {
             let hosts = &self.hosts;
             self.by_name.sort_by(|a, b| name(hosts, *a).cmp(name(hosts, *b)));
@@ -189,7 +232,7 @@ impl Columns {
         set(&mut self.hosts, index, Arc::clone(host));
         set(&mut self.free, index, candidate.free);
         set(&mut self.workspaces, index, candidate.workspaces);
-        set(&mut self.capacity, index, host.capacity());
+        set(&mut self.per_capacity, index, per(host.capacity()));
         set(&mut self.ceiling, index, ceiling);
         set(&mut self.room, index, lesser(candidate.free, ceiling));
         set(&mut self.usable, index, usable(host));
@@ -205,20 +248,13 @@ impl Columns {
         }
     }
 
-    /// Makes the label's column, if it is not there.
-    pub(crate) fn want_label(&mut self, label: &str) {
-        if !self.labels.contains_key(label) {
-            self.labels.insert(label.to_owned(), LabelColumn::of(label, &self.hosts));
-        }
-    }
-
     /// The label's column, if it was wanted.
     pub(crate) fn label(&self, label: &str) -> Option<&LabelColumn> {
         self.labels.get(label)
     }
 
-    /// Forgets columns when there are too many. Called once a decision, before columns are wanted.
-    pub(crate) fn bound(&mut self) {
+    /// Forgets columns when there are too many.
+    fn bound(&mut self) {
         if self.labels.len() > COLUMNS_KEPT {
             self.labels.clear();
         }
@@ -228,9 +264,14 @@ impl Columns {
     }
 
     /// The index of the host of that name.
-    pub(crate) fn find(&self, host: &vws_domain::HostName) -> Option<usize> {
+    pub(crate) fn find(&self, host: &HostName) -> Option<usize> {
+        if let Some(index) = self.found.borrow().get(host) {
+            return Some(*index as usize);
+        }
         let at = self.by_name.binary_search_by(|index| name(&self.hosts, *index).cmp(host.as_str())).ok()?;
-        self.by_name.get(at).map(|index| *index as usize)
+        let index = *self.by_name.get(at)?;
+        self.found.borrow_mut().insert(host.clone(), index);
+        Some(index as usize)
     }
 
     /// What the core's filter says of each host.
@@ -245,11 +286,10 @@ impl Columns {
         let bound = request.host.is_some() || request.backend.is_some();
         let asked = request.resources;
         let mut fates = Vec::with_capacity(self.hosts.len());
-        for (index, ((usable, room), host)) in self.usable.iter().zip(&self.room).zip(&self.hosts).enumerate() {
-            let fate = if bound && request.host.as_ref().is_some_and(|wanted| *wanted != host.name) {
-                Fate::OtherHost
-            } else if bound && request.backend.as_ref().is_some_and(|wanted| *wanted != host.backend) {
-                Fate::Backend
+        for (index, (usable, room)) in self.usable.iter().zip(&self.room).enumerate() {
+            let elsewhere = if bound { self.elsewhere(index, request) } else { None };
+            let fate = if let Some(fate) = elsewhere {
+                fate
             } else if *usable != Fate::Passes {
                 *usable
             } else if needs.iter().any(|column| !column.get(index).copied().unwrap_or(false)) {
@@ -264,6 +304,23 @@ impl Columns {
             fates.push(fate);
         }
         fates
+    }
+
+    /// Whether the request is bound to another host or backend.
+    fn elsewhere(&self, index: usize, request: &Request) -> Option<Fate> {
+        let host = self.hosts.get(index)?;
+        if request.host.as_ref().is_some_and(|wanted| *wanted != host.name) {
+            Some(Fate::OtherHost)
+        } else if request.backend.as_ref().is_some_and(|wanted| *wanted != host.backend) {
+            Some(Fate::Backend)
+        } else {
+            None
+        }
+    }
+
+    /// What is free on the host.
+    pub(crate) fn free(&self, index: usize) -> Resources {
+        self.free.get(index).copied().unwrap_or_default()
     }
 
     /// Whether more is asked than the host may ever give out.

@@ -56,6 +56,12 @@ struct Script {
 }
 
 impl Script {
+    /// The labels whose columns the native part needs.
+    fn labels(&self) -> Vec<&str> {
+        let of_conditions = self.conditions.iter().map(|condition| condition.label.as_str());
+        self.terms.iter().filter_map(rank::Term::label).chain(of_conditions).collect()
+    }
+
     /// The line that speaks for a choice.
     fn rule(&self) -> Rule {
         let line = match (&self.score, self.rank_line, &self.filter) {
@@ -101,8 +107,6 @@ pub(crate) fn decide(evaluator: &mut Evaluator, input: &PlacementInput, candidat
 
 fn attempt(evaluator: &mut Evaluator, input: &PlacementInput, candidates: &[Candidate], explain: bool) -> Result<Placement, Fault> {
     let mut columns = std::mem::take(&mut evaluator.columns);
-    columns.sync(candidates);
-    columns.bound();
     let outcome = search(evaluator, &mut columns, input, candidates, explain);
     let placement = outcome.and_then(|(script, field)| conclude(evaluator, &columns, &script, field, input, candidates, explain));
     evaluator.columns = columns;
@@ -117,8 +121,9 @@ fn search(
     candidates: &[Candidate],
     explain: bool,
 ) -> Result<(Script, Field), Fault> {
-    let mut fates = columns.fates(&input.request);
     let script = read_script(evaluator, input)?;
+    columns.sync(candidates, &script.labels());
+    let mut fates = columns.fates(&input.request);
     for condition in &script.conditions {
         let fulfils = condition.over(columns);
         for (index, fate) in fates.iter_mut().enumerate().filter(|(_, fate)| **fate == Fate::Passes) {
@@ -127,14 +132,20 @@ fn search(
             }
         }
     }
-    let pass: Vec<u32> = (0_u32..).zip(&fates).filter(|(_, fate)| **fate == Fate::Passes).map(|(index, _)| index).collect();
-    let scores = rank::scores(&script.terms, columns, &pass, input);
-    if let Some((index, score)) = pass.iter().zip(&scores).find(|(_, score)| !score.is_finite()) {
+    let mut ranked: Vec<(u32, f64)> =
+        (0_u32..).zip(&fates).filter(|(_, fate)| **fate == Fate::Passes).map(|(index, _)| (index, 0.0)).collect();
+    rank::score(&script.terms, columns, &mut ranked, input);
+    // One pass: scores that are no scores are found, and -0 becomes 0, because they are one score.
+    let mut good = true;
+    for (_, score) in &mut ranked {
+        *score += 0.0;
+        good &= score.is_finite();
+    }
+    if let Some((index, score)) = ranked.iter().find(|(_, score)| !good && !score.is_finite()) {
         let name = columns.hosts.get(*index as usize).map_or("", |host| host.name.as_str());
         let text = format!("rank gives host `{name}` the score {score}, a finite number is needed");
         return Err(Fault { line: script.rank_line, ..Fault::of(FaultKind::Shape, FILE, text) });
     }
-    let ranked: Vec<(u32, f64)> = pass.into_iter().zip(scores).collect();
     let mut field = Field {
         fates,
         conditions: script.conditions.clone(),
@@ -158,8 +169,8 @@ fn read_script(evaluator: &Evaluator, input: &PlacementInput) -> Result<Script, 
     let sandbox = &evaluator.scripts.sandbox;
     let limits = evaluator.set.limits();
     let fault = |error: mlua::Error| evaluator.set.fault(&error, FILE);
-    let document = sandbox.placement_input(input, limits.placements).map_err(fault)?;
-    let main = evaluator.scripts.fresh("placement").map_err(fault)?;
+    let build = || Ok((sandbox.placement_input(input, limits.placements)?, evaluator.scripts.fresh("placement")?));
+    let (document, main) = sandbox.building(build).map_err(fault)?;
     let parts: Parts = sandbox.core.placement.call((main, &document)).map_err(fault)?;
     let (filter, filter_line, score, score_line, terms, rank_line, needs, needs_line, consider) = parts;
     let shape = |line: f64| {
@@ -189,19 +200,46 @@ fn better(columns: &Columns, a: &(u32, f64), b: &(u32, f64)) -> Ordering {
     b.1.total_cmp(&a.1).then_with(|| position(a.0).cmp(&position(b.0)))
 }
 
+/// Up to this many best ones are found by one scan; more by a partial sort.
+const SCANNED: usize = 128;
+
 /// Moves the best `count` to the front, in order.
 fn bring_forward(columns: &Columns, ranked: &mut [(u32, f64)], count: usize) {
-    // -0.0 and 0.0 are one score.
-    for (_, score) in ranked.iter_mut() {
-        *score += 0.0;
+    let count = count.min(ranked.len());
+    if count == 0 {
+        return;
     }
-    if count < ranked.len() && count > 0 {
+    if count <= SCANNED && count < ranked.len() {
+        let mut places = best_places(columns, ranked, count);
+        // In rising order, so that nothing is moved away that was brought forward.
+        places.sort_unstable();
+        for (to, from) in places.into_iter().enumerate() {
+            ranked.swap(to, from);
+        }
+    } else if count < ranked.len() {
         ranked.select_nth_unstable_by(count - 1, |a, b| better(columns, a, b));
     }
-    let count = count.min(ranked.len());
     if let Some(front) = ranked.get_mut(..count) {
         front.sort_unstable_by(|a, b| better(columns, a, b));
     }
+}
+
+/// Where the best `count` stand.
+fn best_places(columns: &Columns, ranked: &[(u32, f64)], count: usize) -> Vec<usize> {
+    let mut best: Vec<(usize, (u32, f64))> = Vec::with_capacity(count + 1);
+    let mut worst = f64::NEG_INFINITY;
+    for (place, entry) in ranked.iter().enumerate() {
+        if best.len() == count && entry.1 < worst {
+            continue;
+        }
+        let at = best.partition_point(|(_, other)| better(columns, other, entry) == Ordering::Less);
+        best.insert(at, (place, *entry));
+        best.truncate(count);
+        if best.len() == count {
+            worst = best.last().map_or(worst, |(_, (_, score))| *score);
+        }
+    }
+    best.into_iter().map(|(place, _)| place).collect()
 }
 
 /// Asks the site's functions, a batch at a time, best first.
@@ -269,7 +307,7 @@ fn judge_host(
     let sandbox = &evaluator.scripts.sandbox;
     let limits = evaluator.set.limits();
     let fault = |error: mlua::Error| evaluator.set.fault(&error, FILE);
-    let host = sandbox.host(candidate, of_owner, of_group).map_err(fault)?;
+    let host = sandbox.building(|| sandbox.host(candidate, of_owner, of_group)).map_err(fault)?;
     if let Some((filter, line)) = &script.filter {
         type Answer = (Option<LuaString>, Option<LuaString>, Option<LuaString>, Option<f64>);
         let answer: Answer = sandbox.core.filter.call((filter, f64::from(*line), &script.input, &host)).map_err(fault)?;
@@ -282,7 +320,7 @@ fn judge_host(
     }
     let Some((score, line)) = &script.score else { return Ok(Ok(rank_score)) };
     match sandbox.core.score.call::<Value>((score, f64::from(*line), &script.input, &host)).map_err(fault)? {
-        Value::Number(score) if score.is_finite() => Ok(Ok(score)),
+        Value::Number(score) if score.is_finite() => Ok(Ok(score + 0.0)),
         Value::Integer(score) => Ok(Ok(score as f64)),
         other => Err(Fault { line: *line, ..Fault::of(FaultKind::Shape, FILE, format!("score gave a {}", other.type_name())) }),
     }

@@ -1,11 +1,11 @@
 //! The part of a site's placement that needs no script: ranking terms and label conditions, read once per decision from what
 //! the policy gave and evaluated over columns.
 
-use super::columns::Columns;
+use super::columns::{Columns, numbers};
 use crate::suggest;
 use mlua::{Table, Value};
 use std::collections::HashMap;
-use vws_domain::{PlacementInput, Reservation, Resources};
+use vws_domain::{PlacementInput, Reservation};
 
 /// Words of the terms, in the manual's order.
 const TERMS: [&str; 10] = [
@@ -26,10 +26,10 @@ enum By {
 /// What a term measures.
 #[derive(Clone, Debug)]
 enum Measure {
-    /// What would stay free, as a part of the host's capacity: 0 to 1.
-    FreeRatio(fn(&Resources) -> u64),
+    /// What would stay free of the amount at this place, as a part of the host's capacity: 0 to 1.
+    FreeRatio(usize),
     /// What would stay free.
-    Free(fn(&Resources) -> u64),
+    Free(usize),
     /// Workspaces on the host.
     Workspaces,
     /// 1 if the host's label has the value (any value, if none is given).
@@ -47,15 +47,10 @@ pub(crate) struct Term {
     weight: f64,
 }
 
-fn vcpus(amount: &Resources) -> u64 {
-    amount.vcpus
-}
-fn memory(amount: &Resources) -> u64 {
-    amount.memory_mib
-}
-fn disk(amount: &Resources) -> u64 {
-    amount.disk_gib
-}
+/// Places of the amounts, as `columns::numbers` has them.
+const VCPUS: usize = 0;
+const MEMORY: usize = 1;
+const DISK: usize = 2;
 
 /// Reads the list that `rank` gave.
 pub(crate) fn terms(list: &Table, most: usize) -> Result<Vec<Term>, String> {
@@ -100,12 +95,12 @@ fn read_term(table: &Table) -> Result<Term, String> {
     let weight = number(table, "weight")?.ok_or("has no `weight`")?;
     let label = || text(table, "label")?.ok_or_else(|| format!("`{word}` needs a `label`"));
     let measure = match word.as_str() {
-        "free_memory_ratio" => Measure::FreeRatio(memory),
-        "free_vcpus_ratio" => Measure::FreeRatio(vcpus),
-        "free_disk_ratio" => Measure::FreeRatio(disk),
-        "free_memory_mib" => Measure::Free(memory),
-        "free_vcpus" => Measure::Free(vcpus),
-        "free_disk_gib" => Measure::Free(disk),
+        "free_memory_ratio" => Measure::FreeRatio(MEMORY),
+        "free_vcpus_ratio" => Measure::FreeRatio(VCPUS),
+        "free_disk_ratio" => Measure::FreeRatio(DISK),
+        "free_memory_mib" => Measure::Free(MEMORY),
+        "free_vcpus" => Measure::Free(VCPUS),
+        "free_disk_gib" => Measure::Free(DISK),
         "workspaces" => Measure::Workspaces,
         "label" => Measure::Label { label: label()?, value: text(table, "value")? },
         "label_number" => Measure::Number { label: label()?, missing: number(table, "missing")?.unwrap_or(0.0) },
@@ -161,42 +156,52 @@ fn number(table: &Table, field: &str) -> Result<Option<f64>, String> {
     if value.is_finite() { Ok(Some(value)) } else { Err(format!("`{field}` is {value}, a finite number is needed")) }
 }
 
-/// The score of each host of `pass` (indices of hosts), in the same order.
-pub(crate) fn scores(terms: &[Term], columns: &mut Columns, pass: &[u32], input: &PlacementInput) -> Vec<f64> {
-    for term in terms {
-        if let Measure::Label { label, .. } | Measure::Number { label, .. } | Measure::Placements { label: Some(label), .. } = &term.measure {
-            columns.want_label(label);
+impl Term {
+    /// The label whose column it needs.
+    pub(crate) fn label(&self) -> Option<&str> {
+        match &self.measure {
+            Measure::Label { label, .. } | Measure::Number { label, .. } | Measure::Placements { label: Some(label), .. } => Some(label),
+            Measure::FreeRatio(_) | Measure::Free(_) | Measure::Workspaces | Measure::Placements { label: None, .. } => None,
         }
     }
-    let mut scores = vec![0.0; pass.len()];
-    for term in terms {
-        add(term, columns, pass, input, &mut scores);
-    }
-    scores
 }
 
-fn add(term: &Term, columns: &Columns, pass: &[u32], input: &PlacementInput, scores: &mut [f64]) {
+/// Adds to each host's score (index, score) what the terms make of it. The columns of the terms' labels are there.
+pub(crate) fn score(terms: &[Term], columns: &Columns, ranked: &mut [(u32, f64)], input: &PlacementInput) {
+    for term in terms {
+        add(term, columns, ranked, input);
+    }
+}
+
+fn each(ranked: &mut [(u32, f64)], weight: f64, value: impl Fn(usize) -> f64) {
+    for (index, score) in ranked {
+        *score += weight * value(*index as usize);
+    }
+}
+
+fn add(term: &Term, columns: &Columns, ranked: &mut [(u32, f64)], input: &PlacementInput) {
     let weight = term.weight;
-    let mut each = |value: &dyn Fn(usize) -> f64| {
-        for (score, index) in scores.iter_mut().zip(pass) {
-            *score += weight * value(*index as usize);
-        }
-    };
-    let asked = &input.request.resources;
+    let asked = numbers(input.request.resources);
+    let amount = |amounts: [f64; 3], place: usize| amounts.get(place).copied().unwrap_or(0.0);
     match &term.measure {
-        Measure::FreeRatio(of) => each(&|index| {
-            let (Some(free), Some(capacity)) = (columns.free.get(index), columns.capacity.get(index)) else { return 0.0 };
-            let capacity = of(capacity);
-            if capacity == 0 { 0.0 } else { of(free).saturating_sub(of(asked)) as f64 / capacity as f64 }
-        }),
-        Measure::Free(of) => {
-            each(&|index| columns.free.get(index).map_or(0.0, |free| of(free).saturating_sub(of(asked)) as f64));
+        Measure::FreeRatio(place) => {
+            let asked = amount(asked, *place);
+            each(ranked, weight, |index| {
+                let per = columns.per_capacity.get(index).map_or(0.0, |per| amount(*per, *place));
+                (amount(numbers(columns.free(index)), *place) - asked).max(0.0) * per
+            });
         }
-        Measure::Workspaces => each(&|index| columns.workspaces.get(index).map_or(0.0, |count| *count as f64)),
+        Measure::Free(place) => {
+            let asked = amount(asked, *place);
+            each(ranked, weight, |index| (amount(numbers(columns.free(index)), *place) - asked).max(0.0));
+        }
+        Measure::Workspaces => {
+            each(ranked, weight, |index| columns.workspaces.get(index).map_or(0.0, |count| *count as f64));
+        }
         Measure::Label { label, value } => {
             let Some(column) = columns.label(label) else { return };
             let wanted = value.as_ref().map(|value| column.find(value));
-            each(&|index| {
+            each(ranked, weight, |index| {
                 let id = column.ids.get(index).copied().unwrap_or(0);
                 let hit = match wanted {
                     None => id != 0,
@@ -207,20 +212,21 @@ fn add(term: &Term, columns: &Columns, pass: &[u32], input: &PlacementInput, sco
         }
         Measure::Number { label, missing } => {
             let Some(column) = columns.label(label) else { return };
+            // The first value is the place holder of "absent", which is no number.
             let numbers: Vec<f64> = column
                 .values
                 .iter()
                 .map(|value| value.trim().parse::<f64>().ok().filter(|number| number.is_finite()).unwrap_or(*missing))
                 .collect();
-            each(&|index| {
-                let id = column.ids.get(index).copied().unwrap_or(0) as usize;
-                if id == 0 { *missing } else { numbers.get(id).copied().unwrap_or(*missing) }
+            each(ranked, weight, |index| {
+                let id = column.ids.get(index).copied().unwrap_or(0);
+                numbers.get(id as usize).copied().unwrap_or(*missing)
             });
         }
         Measure::Placements { by, label } => {
             let counts = PlacementCounts::of(columns, label.as_deref(), matching(input, by));
             if !counts.none {
-                each(&|index| counts.at(index));
+                each(ranked, weight, |index| counts.at(index));
             }
         }
     }
@@ -275,6 +281,7 @@ impl<'a> PlacementCounts<'a> {
         counts
     }
 
+    #[inline]
     fn at(&self, index: usize) -> f64 {
         if let Some((ids, sums)) = &self.by_value {
             let id = ids.get(index).copied().unwrap_or(0);
@@ -282,6 +289,10 @@ impl<'a> PlacementCounts<'a> {
                 return sums.get(id as usize).copied().unwrap_or(0.0);
             }
         }
+        self.on_this(index)
+    }
+
+    fn on_this(&self, index: usize) -> f64 {
         self.on_host.get(&index).copied().unwrap_or(0.0)
     }
 }
@@ -332,7 +343,7 @@ impl Condition {
             .collect()
     }
 
-    /// Whether one host fulfils the condition; its label's column was wanted before.
+    /// Whether one host fulfils the condition.
     pub(crate) fn fulfilled(&self, columns: &Columns, index: usize) -> bool {
         let Some(column) = columns.label(&self.label) else { return false };
         let id = column.ids.get(index).copied().unwrap_or(0);
@@ -340,9 +351,7 @@ impl Condition {
     }
 
     /// For each host whether it fulfils the condition.
-    pub(crate) fn over<'a>(&self, columns: &'a mut Columns) -> impl Fn(usize) -> bool + use<'a> {
-        columns.want_label(&self.label);
-        let columns: &'a Columns = columns;
+    pub(crate) fn over<'a>(&self, columns: &'a Columns) -> impl Fn(usize) -> bool + use<'a> {
         let column = columns.label(&self.label);
         let allowed = column.map(|column| self.allowed(&column.values)).unwrap_or_default();
         move |index| {

@@ -150,7 +150,7 @@ pub(crate) fn nearest(columns: &Columns, field: &Field, asked: Resources, count:
             Some(Fate::Unsupported) => 5,
             _ => 6,
         };
-        (class, lack(asked, columns.free.get(at).copied().unwrap_or_default()), columns.order.get(at).copied().unwrap_or(u32::MAX))
+        (class, lack(asked, columns.free(at)), columns.order.get(at).copied().unwrap_or(u32::MAX))
     };
     let mut keyed: Vec<_> = (0_u32..).take(field.fates.len()).map(|index| (key(index), index)).collect();
     let order = |a: &((u8, f64, u32), u32), b: &((u8, f64, u32), u32)| {
