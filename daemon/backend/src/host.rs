@@ -413,8 +413,10 @@ impl Pool {
             if state.schedule.has_runnable() {
                 let someone_reads = state.decoder.is_none();
                 if let Some(job) = state.schedule.take() {
-                    let more = state.schedule.has_runnable();
-                    if (someone_reads && !more) || self.second(&mut state) || someone_reads {
+                    let wants_second = !someone_reads || state.schedule.has_runnable();
+                    let second = wants_second && self.second(&mut state);
+                    // Somebody always watches the socket: else a cancel would wait for the call that it is about.
+                    if someone_reads || second {
                         return Turn::Run(job);
                     }
                     state.schedule.put_back(job);

@@ -213,14 +213,15 @@ impl Plugin {
     }
 }
 
+/// Where a host is served.
+type HostPlace = (Arc<Plugin>, Arc<Shard>);
+
 /// Every plugin and every host.
 pub struct Backends {
     events: UnboundedSender<BackendEvent>,
     spawner: Arc<Spawner>,
     plugins: Mutex<BTreeMap<String, Arc<Plugin>>>,
-    hosts: Mutex<HashMap<String, (Arc<Plugin>, Arc<Shard>)>>,
-    /// One at a time opens or closes hosts' entries; their `host.open` calls run beside each other.
-    inspections: AtomicU64,
+    hosts: Mutex<HashMap<String, HostPlace>>,
 }
 
 impl Backends {
@@ -232,7 +233,6 @@ impl Backends {
             spawner: Arc::new(Spawner::default()),
             plugins: Mutex::default(),
             hosts: Mutex::default(),
-            inspections: AtomicU64::new(0),
         })
     }
 
@@ -242,7 +242,6 @@ impl Backends {
     /// # Errors
     /// [`CallError::Load`].
     pub async fn add_plugin(&self, config: PluginConfig) -> Result<Description, CallError> {
-        let number = self.inspections.fetch_add(1, Ordering::Relaxed);
         let load = |(reason, remedy): (String, String)| CallError::Load {
             backend: config.name.clone(),
             path: config.path.clone(),
@@ -271,7 +270,6 @@ impl Backends {
         let inspected = match fault {
             Some(fault) => Err(fault),
             None => {
-                tracing::debug!(backend = %config.name, number, "inspecting a plugin");
                 match Child::start(&launch, &self.spawner, Box::new(Inspector { events: self.events.clone() })).await {
                     Ok(child) => {
                         let known = (child.description.clone(), child.version.clone());
@@ -357,16 +355,14 @@ impl Backends {
             (shard, before)
         };
         let opened = shard.open(host).await;
-        if let Err(CallError::Failure(failure)) = &opened {
-            if failure.retry == Retry::Never {
-                match before {
-                    Some(settings) => drop(shard.enter_host(host, settings)),
-                    None => {
-                        shard.forget_host(host);
-                        locked(&self.hosts).remove(host);
-                    }
-                }
+        let for_good = matches!(&opened, Err(CallError::Failure(failure)) if failure.retry == Retry::Never);
+        match before {
+            Some(settings) if for_good => drop(shard.enter_host(host, settings)),
+            None if for_good => {
+                shard.forget_host(host);
+                locked(&self.hosts).remove(host);
             }
+            _ => {}
         }
         opened
     }

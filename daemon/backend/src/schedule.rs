@@ -52,12 +52,12 @@ impl<T> Schedule<T> {
             Some(waiting) => waiting.push_back(job),
             None => {
                 self.keys.insert(job.key.clone(), VecDeque::new());
-                self.to_host(job);
+                self.queue_at_host(job);
             }
         }
     }
 
-    fn to_host(&mut self, job: Job<T>) {
+    fn queue_at_host(&mut self, job: Job<T>) {
         let host = self
             .hosts
             .entry(job.host.clone())
@@ -103,7 +103,7 @@ impl<T> Schedule<T> {
 
     fn free_key(&mut self, key: &str) {
         match self.keys.get_mut(key).and_then(VecDeque::pop_front) {
-            Some(next) => self.to_host(next),
+            Some(next) => self.queue_at_host(next),
             None => {
                 self.keys.remove(key);
             }

@@ -320,10 +320,10 @@ impl Shard {
     }
 
     fn lift_fence(&self, host: &str, child: &Arc<Child>) {
-        if let Some(entry) = locked(&self.state).hosts.get_mut(host) {
-            if entry.fence.as_ref().is_some_and(|fence| Arc::ptr_eq(fence, child)) {
-                entry.fence = None;
-            }
+        if let Some(entry) = locked(&self.state).hosts.get_mut(host)
+            && entry.fence.as_ref().is_some_and(|fence| Arc::ptr_eq(fence, child))
+        {
+            entry.fence = None;
         }
     }
 

@@ -472,10 +472,10 @@ impl Backend for Sim {
             need(&inner.settings, cap::SERIALIZE)?;
             check_capabilities(&inner.settings, &args.machine)?;
             images_there(&inner.store, &args.machine)?;
-            if let Some(machine) = inner.store.machine(&args.machine.workspace)? {
-                if machine.state != MachineState::Saved {
-                    return Err(wrong_state(&machine, methods::IMPORT));
-                }
+            if let Some(machine) = inner.store.machine(&args.machine.workspace)?
+                && machine.state != MachineState::Saved
+            {
+                return Err(wrong_state(&machine, methods::IMPORT));
             }
         }
         if !args.exported.hypervisor.starts_with("sim ") {

@@ -89,3 +89,61 @@ pub fn read<T: DeserializeOwned>(file: &mut File, name: &str) -> Result<T, Failu
     let json = rest.get(1..).and_then(|rest| rest.get(..length)).ok_or_else(|| damaged("it is too short"))?;
     serde_json::from_slice(json).map_err(|error| damaged(&error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+    use super::*;
+    use std::io::{Seek, SeekFrom};
+
+    fn memory() -> Memory {
+        Memory { workspace: "w".into(), count: 7, boots: 2, memory_mib: 128, boot_log: "login:\n".into() }
+    }
+
+    fn written() -> Vec<u8> {
+        let (mut end, mut start) = scratch();
+        write(&mut end, "memory", &memory()).unwrap();
+        let mut bytes = Vec::new();
+        start.seek(SeekFrom::Start(0)).unwrap();
+        start.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Two handles of one file that has no name any more.
+    fn scratch() -> (File, File) {
+        static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("vws-sim-stream-{}-{number}", std::process::id()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        (file.try_clone().unwrap(), file)
+    }
+
+    fn read_back(bytes: &[u8], name: &str) -> Result<Memory, Failure> {
+        let (mut end, mut start) = scratch();
+        end.write_all(bytes).unwrap();
+        start.seek(SeekFrom::Start(0)).unwrap();
+        read(&mut start, name)
+    }
+
+    #[test]
+    fn the_same_machine_gives_the_same_bytes_and_they_come_back() {
+        let bytes = written();
+        assert_eq!(bytes, written());
+        assert_eq!(read_back(&bytes, "memory").unwrap(), memory());
+    }
+
+    #[test]
+    fn damage_is_seen() {
+        let bytes = written();
+        for at in [0, 20, bytes.len() / 2, bytes.len() - 1] {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            assert_eq!(read_back(&bytes, "memory").unwrap_err().code, codes::DAMAGED, "byte {at}");
+        }
+        for length in [0, 7, 8, 100, bytes.len() - 1] {
+            assert_eq!(read_back(&bytes[..length], "memory").unwrap_err().code, codes::DAMAGED, "cut at {length}");
+        }
+        assert_eq!(read_back(&bytes, "disk-0").unwrap_err().code, codes::DAMAGED, "another stream");
+    }
+}

@@ -103,10 +103,10 @@ impl Ordeal {
 
 /// Dies after the deed, if the settings say so.
 pub fn after(settings: &Settings, host: &str, method: &str) {
-    if settings.die_after.as_deref() == Some(method) {
-        if let Some(marker) = marker(settings, host, method, "after") {
-            die_once(&marker);
-        }
+    if settings.die_after.as_deref() == Some(method)
+        && let Some(marker) = marker(settings, host, method, "after")
+    {
+        die_once(&marker);
     }
 }
 
