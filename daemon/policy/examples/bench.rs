@@ -1,6 +1,6 @@
 //! What decisions cost, limits and isolation on, inputs fresh each time: `cargo run --release -p vws-policy --example bench`.
 //! Prints medians of processor time, and ratios to plain Rust doing the same in the same run.
-#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark fails by panicking")]
 
 #[path = "../tests/common/mod.rs"]
 mod common;

@@ -260,10 +260,10 @@ impl Sandbox {
     /// Throws away what a decision left behind, before it could starve the next one. The usual few kilobytes are left to the
     /// incremental collector.
     pub(crate) fn tidy(&self) {
-        if self.lua.used_memory() > self.collect_above {
-            if let Err(error) = self.lua.gc_collect() {
-                tracing::warn!(%error, "policy state could not be collected");
-            }
+        if self.lua.used_memory() > self.collect_above
+            && let Err(error) = self.lua.gc_collect()
+        {
+            tracing::warn!(%error, "policy state could not be collected");
         }
     }
 }

@@ -56,7 +56,7 @@ impl PolicySet {
     fn check(&self) -> Vec<Problem> {
         let scripts = match Scripts::new(self) {
             Ok(scripts) => scripts,
-            Err(problem) => return vec![problem],
+            Err(problems) => return problems,
         };
         let mut problems = Vec::new();
         for policy in POLICIES {
@@ -114,7 +114,7 @@ impl PolicySet {
     /// # Errors
     /// When a state cannot be made (memory).
     pub fn evaluator(self: &Arc<Self>, generation: u64) -> Result<Evaluator, Vec<Problem>> {
-        let scripts = Scripts::new(self).map_err(|problem| vec![problem])?;
+        let scripts = Scripts::new(self)?;
         Ok(Evaluator::new(Arc::clone(self), generation, scripts))
     }
 
@@ -139,13 +139,12 @@ fn syntax(file: &str, error: &mlua::Error, sources: &Sources, limits: &Limits) -
     let mut fault = Fault::from_lua(error, file, sources, limits.text_chars);
     fault.kind = FaultKind::Syntax;
     // The compiler's messages begin with the line: "12: expected ..." (the name of the chunk is not known to it).
-    if fault.line == 0 {
-        if let Some((line, text)) = fault.text.trim_start_matches(':').split_once(':') {
-            if let Ok(line) = line.trim().parse() {
-                fault.line = line;
-                fault.text = text.trim().to_owned();
-            }
-        }
+    if fault.line == 0
+        && let Some((line, text)) = fault.text.trim_start_matches(':').split_once(':')
+        && let Ok(line) = line.trim().parse()
+    {
+        fault.line = line;
+        fault.text = text.trim().to_owned();
     }
     fault.problem(sources)
 }
@@ -159,9 +158,10 @@ pub(crate) struct Scripts {
 }
 
 impl Scripts {
-    pub(crate) fn new(set: &PolicySet) -> Result<Self, Problem> {
+    pub(crate) fn new(set: &PolicySet) -> Result<Self, Vec<Problem>> {
         Self::load(set).map_err(|error| {
-            Problem::new("policies", "state", format!("no Luau state could be made: {error}"), "give the daemon more memory, or the policies a higher limit")
+            let text = format!("no Luau state could be made: {error}");
+            vec![Problem::new("policies", "state", text, "give the daemon more memory, or the policies a higher limit")]
         })
     }
 
@@ -201,7 +201,7 @@ impl Scripts {
         let modules = Arc::clone(&self.modules);
         let loaded = self.sandbox.lua.create_table()?;
         let globals = environment.clone();
-        let require = self.sandbox.lua.create_function(move |lua, name: mlua::LuaString| {
+        let require = self.sandbox.lua.create_function(move |_, name: mlua::LuaString| {
             let name = name.to_string_lossy();
             match loaded.raw_get::<mlua::Value>(name.as_str())? {
                 mlua::Value::Nil => {}
@@ -223,7 +223,6 @@ impl Scripts {
                 value => value,
             };
             loaded.raw_set(name.as_str(), &value)?;
-            let _ = lua;
             Ok(value)
         })?;
         environment.raw_set("require", require)

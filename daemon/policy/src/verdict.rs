@@ -84,7 +84,7 @@ pub(crate) fn from_opened(policy: &str, opened: &Opened, limits: &Limits) -> Res
 fn whole(value: Option<f64>) -> Result<Option<u64>, String> {
     match value {
         None => Ok(None),
-        Some(value) if value >= 1.0 && value <= 9_007_199_254_740_991.0 && value.fract() == 0.0 => Ok(Some(value as u64)),
+        Some(value) if (1.0..=9_007_199_254_740_991.0).contains(&value) && value.fract() == 0.0 => Ok(Some(value as u64)),
         Some(value) => Err(format!("restrict{{...}} got {value}, a whole number from 1 is needed")),
     }
 }

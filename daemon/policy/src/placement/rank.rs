@@ -272,10 +272,10 @@ impl<'a> PlacementCounts<'a> {
         for index in placements.filter_map(|placement| placement.host.as_ref()).filter_map(|host| columns.find(host)) {
             counts.none = false;
             *counts.on_host.entry(index).or_default() += 1.0;
-            if let Some((ids, sums)) = &mut counts.by_value {
-                if let Some(sum) = ids.get(index).and_then(|id| sums.get_mut(*id as usize)) {
-                    *sum += 1.0;
-                }
+            if let Some((ids, sums)) = &mut counts.by_value
+                && let Some(sum) = ids.get(index).and_then(|id| sums.get_mut(*id as usize))
+            {
+                *sum += 1.0;
             }
         }
         counts
