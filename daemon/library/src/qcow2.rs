@@ -145,3 +145,117 @@ fn backing_name(start: &[u8], at: u64, length: u32) -> String {
 fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
     bytes.get(at..at.checked_add(length)?).map(|bytes| bytes.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FILE_BYTES: u64 = 1 << 20;
+
+    /// A header of version 3 as `qemu-img create` makes it: 64 KiB clusters, 64 MiB.
+    fn good() -> Vec<u8> {
+        let mut header = vec![0; 104];
+        header[..4].copy_from_slice(MAGIC);
+        for (at, value) in [(4, 3), (20, 16), (36, 1), (56, 1), (96, 4), (100, 104)] {
+            put32(&mut header, at, value);
+        }
+        for (at, value) in [(24, 64 << 20), (40, 0x30000), (48, 0x10000)] {
+            put64(&mut header, at, value);
+        }
+        header
+    }
+
+    fn put32(header: &mut [u8], at: usize, value: u32) {
+        header[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+    fn put64(header: &mut [u8], at: usize, value: u64) {
+        header[at..at + 8].copy_from_slice(&value.to_be_bytes());
+    }
+
+    fn with(change: impl FnOnce(&mut Vec<u8>)) -> Result<Header, Refusal> {
+        let mut header = good();
+        change(&mut header);
+        read(&header, FILE_BYTES)
+    }
+
+    #[test]
+    fn a_plain_header_is_read() {
+        assert_eq!(with(|_| ()), Ok(Header { virtual_bytes: 64 << 20 }));
+        assert_eq!(with(|h| put32(h, 4, 2)), Ok(Header { virtual_bytes: 64 << 20 }));
+        assert!(with(|h| put64(h, 72, DIRTY | COMPRESSION_TYPE)).is_ok());
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_refused() {
+        let backing = with(|h| {
+            put64(h, 8, 104);
+            put32(h, 16, 11);
+            h.extend(b"/etc/shadow and more");
+        });
+        assert_eq!(backing, Err(Refusal::Backing("/etc/shadow".to_owned())));
+        assert_eq!(with(|h| put64(h, 8, u64::MAX)), Err(Refusal::Backing("?".to_owned())));
+        assert_eq!(with(|h| put64(h, 72, EXTERNAL_DATA)), Err(Refusal::ExternalData));
+        // Version 2 has no features there.
+        assert!(with(|h| { put32(h, 4, 2); put64(h, 72, EXTERNAL_DATA) }).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused() {
+        assert_eq!(read(b"hello", 5), Err(Refusal::NotQcow2));
+        assert_eq!(with(|h| h[3] = b'G'), Err(Refusal::NotQcow2));
+        assert_eq!(with(|h| put32(h, 4, 1)), Err(Refusal::Version(1)));
+        assert_eq!(with(|h| put32(h, 4, 4)), Err(Refusal::Version(4)));
+        assert_eq!(with(|h| put32(h, 32, 2)), Err(Refusal::Encrypted));
+        assert_eq!(with(|h| put64(h, 72, CORRUPT)), Err(Refusal::Corrupt));
+        assert_eq!(with(|h| put64(h, 72, 1 << 40)), Err(Refusal::UnknownFeatures(1 << 40)));
+        for change in [
+            |h: &mut Vec<u8>| put32(h, 20, 8),
+            |h: &mut Vec<u8>| put32(h, 20, 22),
+            |h: &mut Vec<u8>| put32(h, 20, u32::MAX),
+            |h: &mut Vec<u8>| put64(h, 24, 0),
+            |h: &mut Vec<u8>| put64(h, 24, u64::MAX),
+            |h: &mut Vec<u8>| put64(h, 24, 1 << 50),
+            |h: &mut Vec<u8>| put32(h, 36, 0),
+            |h: &mut Vec<u8>| put64(h, 40, 0),
+            |h: &mut Vec<u8>| put64(h, 40, 12),
+            |h: &mut Vec<u8>| put32(h, 100, 100),
+            |h: &mut Vec<u8>| put32(h, 100, u32::MAX),
+        ] {
+            assert!(matches!(with(change), Err(Refusal::Nonsense(_))), "{:?}", with(change));
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_is_refused() {
+        for length in 4..104 {
+            assert!(matches!(read(&good()[..length], FILE_BYTES), Err(Refusal::Truncated(_))), "{length}");
+        }
+        assert!(matches!(read(&good(), 0x30000), Err(Refusal::Truncated("its first table"))));
+        assert!(matches!(with(|h| put32(h, 56, 1000)), Err(Refusal::Truncated("its reference counts"))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever a stranger sends is answered, and what is accepted is sane.
+        #[test]
+        fn no_header_harms(
+            start in proptest::collection::vec(any::<u8>(), 0..200),
+            patches in proptest::collection::vec((0_usize..104, any::<u8>()), 0..8),
+            file_bytes in any::<u64>(),
+            made_up in any::<bool>(),
+        ) {
+            let mut header = if made_up { [MAGIC, &start[..]].concat() } else { good() };
+            for (at, byte) in patches {
+                if let Some(place) = header.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            if let Ok(accepted) = read(&header, file_bytes) {
+                prop_assert!(accepted.virtual_bytes > 0 && accepted.virtual_bytes <= i64::MAX.unsigned_abs());
+                prop_assert_eq!(number(&header, 8, 8), Some(0));
+            }
+        }
+    }
+}
