@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use virt::error::Error;
 use virt::stream::Stream;
 use virt_sys as sys;
@@ -17,6 +17,10 @@ use vws_plugin_api::sdk::Outcome;
 
 /// Pause between two looks at a stream that is busy, and at one that is idle.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(40));
+
+/// How long the stream stays after the client has gone: QEMU notices once a second that somebody is at the other end of its
+/// terminal, and what was typed before that is lost when the terminal is closed.
+const LINGER: Duration = Duration::from_millis(1500);
 
 /// Opens the console; a session that was open before ends.
 pub fn open(machine: &Machine<'_>) -> Outcome<OwnedFd> {
@@ -63,13 +67,15 @@ impl Pending {
     }
 }
 
-/// Moves bytes both ways until one side ends.
+/// Moves bytes both ways until the guest's side ends or the other side is closed. That it says no more is no end: a client
+/// may send its commands, close its writing half and read the answers.
 fn bridge(socket: &OwnedFd, stream: &Stream) -> Result<(), Error> {
     let (mut to_guest, mut from_guest) = (Pending::default(), Pending::default());
     let mut buffer = vec![0; 16 * 1024];
     let mut pause = PAUSE.0;
-    // Nobody listens any more; what was said before still has to reach the guest.
-    let mut deaf = false;
+    let mut input_ended = false;
+    // Since when nobody listens any more.
+    let mut closed: Option<Instant> = None;
     loop {
         let mut moved = false;
         if from_guest.is_empty()
@@ -80,7 +86,7 @@ fn bridge(socket: &OwnedFd, stream: &Stream) -> Result<(), Error> {
             }
             from_guest.set(&buffer[..count]);
         }
-        if deaf {
+        if closed.is_some() {
             from_guest.set(&[]);
         }
         if !from_guest.is_empty() {
@@ -90,15 +96,15 @@ fn bridge(socket: &OwnedFd, stream: &Stream) -> Result<(), Error> {
                     moved = true;
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_reader_gone) => deaf = true,
+                Err(_reader_gone) => closed = closed.or_else(|| Some(Instant::now())),
             }
         }
-        if to_guest.is_empty() {
+        if to_guest.is_empty() && !input_ended {
             match rustix::io::read(socket, &mut buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) => input_ended = true,
                 Ok(count) => to_guest.set(&buffer[..count]),
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_writer_gone) => return Ok(()),
+                Err(_writer_gone) => input_ended = true,
             }
         }
         if !to_guest.is_empty()
@@ -107,21 +113,31 @@ fn bridge(socket: &OwnedFd, stream: &Stream) -> Result<(), Error> {
             to_guest.sent += count;
             moved = true;
         }
+        if input_ended && to_guest.is_empty() && closed.is_some_and(|since| since.elapsed() >= LINGER) {
+            return Ok(());
+        }
         if moved {
             pause = PAUSE.0;
             continue;
         }
+        if closed.is_some() {
+            std::thread::sleep(PAUSE.1);
+            continue;
+        }
         // The stream has no descriptor to wait for: the socket wakes at once, the guest within the pause.
         let mut wanted = PollFlags::empty();
-        if to_guest.is_empty() {
+        if to_guest.is_empty() && !input_ended {
             wanted |= PollFlags::IN;
         }
         if !from_guest.is_empty() {
             wanted |= PollFlags::OUT;
         }
         let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(pause.subsec_nanos()) };
+        let mut sockets = [PollFd::new(socket, wanted)];
         // An interrupted wait is a shorter one.
-        let _woken = poll(&mut [PollFd::new(socket, wanted)], Some(&wait));
+        if poll(&mut sockets, Some(&wait)).is_ok() && sockets[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+            closed = Some(Instant::now());
+        }
         pause = (pause * 2).min(PAUSE.1);
     }
 }
