@@ -172,6 +172,11 @@ impl Run {
         deadline: Duration,
         fds: Vec<OwnedFd>,
     ) -> std::result::Result<(R, Vec<OwnedFd>), StepError> {
+        // After a start of the daemon a job may be taken up before its host's watcher has opened the host.
+        self.operate.open_host(host).await.map_err(|error| StepError {
+            may_pass: matches!(error.kind, ErrorKind::HostUnavailable | ErrorKind::BackendFailure | ErrorKind::TimedOut),
+            error,
+        })?;
         let turn = self.operate.calls_on(host);
         let _turn = turn.acquire().await.map_err(|error| Error::internal("a host's queue", error.to_string()))?;
         let back = if self.undoing { "/undo" } else { "" };
