@@ -13,6 +13,12 @@ pub(crate) fn sequence(connection: &Connection) -> Tried<u64> {
     unsigned(last.unwrap_or(0))
 }
 
+/// Number of the last event, also when it was pruned.
+fn event_sequence(connection: &Connection) -> Tried<u64> {
+    let last: Option<i64> = connection.query_row("SELECT max(sequence) FROM events", [], |row| row.get(0))?;
+    Ok(unsigned(last.unwrap_or(0))?.max(meta(connection, "event_sequence")?))
+}
+
 /// A number of `meta`.
 pub(crate) fn meta(connection: &Connection, key: &str) -> Tried<u64> {
     let value = connection.prepare_cached("SELECT value FROM meta WHERE key = ?")?.query_row([key], |row| row.get(0))?;
@@ -27,7 +33,7 @@ fn unsigned(value: i64) -> Tried<u64> {
 pub(crate) fn site(connection: &Connection) -> Tried<Site> {
     let mut site = Site::default();
     site.sequence = sequence(connection)?;
-    site.event_sequence = meta(connection, "event_sequence")?;
+    site.event_sequence = event_sequence(connection)?;
     let mut apply = |change: Change| site.apply(&change);
     let c = connection;
     each(c, tables::SELECT_HOSTS, "WHERE sequence_to IS NULL", [], |cells| {

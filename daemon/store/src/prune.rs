@@ -8,6 +8,11 @@ use crate::limits::Limits;
 /// Removes what exceeds `limits`. In one transaction of its own.
 pub(crate) fn run(connection: &mut Connection, limits: &Limits) -> Tried<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    // Not with each event: it would cost every commit a page more.
+    transaction.execute(
+        "UPDATE meta SET value = max(value, (SELECT coalesce(max(sequence), 0) FROM events)) WHERE key = 'event_sequence'",
+        [],
+    )?;
     let keep_newest = [
         (limits.events, "DELETE FROM events WHERE sequence <= (SELECT sequence FROM events ORDER BY sequence DESC LIMIT 1 OFFSET ?)"),
         (limits.decisions, "DELETE FROM decisions WHERE position <= (SELECT position FROM decisions ORDER BY position DESC LIMIT 1 OFFSET ?)"),

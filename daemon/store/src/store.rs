@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use vws_domain::{Change, Error, ErrorKind, PolicyHash, Result, Site, Timestamp};
 
@@ -35,7 +36,7 @@ pub struct Batch {
 pub struct Store {
     path: PathBuf,
     commands: Sender<Command>,
-    writer: Option<JoinHandle<()>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -71,7 +72,7 @@ impl Store {
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| Error::internal(open::object(path), format!("its writer thread did not start: {error}")))?;
-        Ok((Self { path: path.to_owned(), commands, writer: Some(writer), _lock: opened.lock }, opened.site))
+        Ok((Self { path: path.to_owned(), commands, writer: Mutex::new(Some(writer)), _lock: opened.lock }, opened.site))
     }
 
     /// Hands a batch to the writer. `done` is called once, on the writer's thread, in the order of the commits, after the
@@ -152,7 +153,16 @@ impl Store {
         open::sync_folder(to)
     }
 
-    /// Finishes what was handed in, notes the orderly end, and lets go of the file. Dropping does the same.
+    /// Finishes what was handed in, notes the orderly end, and takes nothing more. Dropping does the same.
+    pub fn end(&self) {
+        drop(self.commands.send(Command::Stop));
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!(database = %self.path.display(), "the store's writer thread had failed");
+        }
+    }
+
+    /// [`Store::end`], and lets go of the file.
     pub fn close(self) {
         drop(self);
     }
@@ -160,12 +170,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        drop(self.commands.send(Command::Stop));
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!(database = %self.path.display(), "the store's writer thread had failed");
-        }
+        self.end();
     }
 }
 

@@ -43,10 +43,7 @@ fn write(connection: &Connection, change: &Change, sequence: u64) -> Tried<()> {
             at_least(connection, "generation", decision.generation)
         }
         Change::PutRequest(request) => tables::put_request(connection, request),
-        Change::Event(event) => {
-            tables::insert_event(connection, event)?;
-            at_least(connection, "event_sequence", event.sequence)
-        }
+        Change::Event(event) => tables::insert_event(connection, event),
     }
 }
 

@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Stop,
 }
 
+/// A committed group: the new last number, and the outcome of each command.
+type Written = (u64, Vec<Result<u64>>);
+
 /// The writer thread's own.
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
@@ -121,7 +124,7 @@ impl Writer {
     }
 
     /// Writes the group; `Err` says whether it happened while committing. Own failures of a batch are among the outcomes.
-    fn transaction(&mut self, group: &[Command]) -> std::result::Result<(u64, Vec<Result<u64>>), (Fail, bool)> {
+    fn transaction(&mut self, group: &[Command]) -> std::result::Result<Written, (Fail, bool)> {
         let early = |error: rusqlite::Error| (Fail::from(error), false);
         self.run_sql("BEGIN IMMEDIATE").map_err(early)?;
         let mut last = self.last;

@@ -270,6 +270,19 @@ fn ledger_versions_are_bounded_even_for_an_old_decision() {
 }
 
 #[test]
+fn event_numbers_go_on_when_every_event_is_pruned() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vws.db");
+    let limits = Limits { prune_every: 1, events: 0, ..Limits::default() };
+    let (store, _) = Store::open_with(&path, limits).unwrap();
+    store.commit_wait(Batch { sequence: 1, at: Timestamp(1), changes: vec![common::plain_event(41)] }).unwrap();
+    store.close();
+    let (store, site) = Store::open_with(&path, limits).unwrap();
+    assert_eq!(store.reader().unwrap().oldest_event().unwrap(), None);
+    assert_eq!(site.event_sequence, 41);
+}
+
+#[test]
 fn request_ids_are_forgotten_at_a_start_when_they_are_old() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vws.db");
