@@ -116,17 +116,23 @@ async fn serve(options: Options) -> Result<()> {
         tracing::debug!(%error, "no service manager was told");
     }
 
-    tokio::select! {
-        told = until_told(&poke) => told?,
-        _ = bus.ended() => tracing::error!("the connection to the bus ended"),
-    }
+    let ended = tokio::select! {
+        told = until_told(&poke) => told,
+        () = bus.ended() => Err(Error::new(
+            vws_domain::ErrorKind::HostUnavailable,
+            format!("bus `{}`", options.bus),
+            "ended the connection",
+            "start the bus, then the daemon; nothing that was acknowledged is lost",
+        )),
+    };
     tracing::info!("ending");
     bus.shutdown().await;
     watching.abort();
     operating.abort();
     backends.shutdown().await;
     core.stop();
-    Ok(())
+    store.end();
+    ended
 }
 
 /// SIGTERM and SIGINT end the daemon, SIGHUP reloads the policies.

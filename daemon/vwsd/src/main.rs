@@ -1,6 +1,7 @@
 //! `vwsd`: arguments -> the child role of a plugin, or the daemon.
 
 use clap::Parser;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use vwsd::{Options, run};
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("VWSD_LOG").unwrap_or_else(|_| "info".into()))
         .init();
     let options = Options {

@@ -9,7 +9,7 @@ use crate::policies::{Policies, Reloaded};
 use notify::{EventKind, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use vws_store::Store;
@@ -55,8 +55,14 @@ pub async fn reload_now(policies: &Arc<Policies>, core: &Arc<Core>, store: &Arc<
 /// Watches for ever. `poke` asks for a reload from elsewhere (a signal).
 pub async fn watch(policies: Arc<Policies>, core: Arc<Core>, store: Arc<Store>, mut poke: mpsc::UnboundedReceiver<()>) {
     let (changed, mut changes) = mpsc::unbounded_channel();
+    let ours = Arc::new(Mutex::new(BTreeSet::new()));
+    let about = Arc::clone(&ours);
     let mut watcher = match notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let matters = event.as_ref().map_or(true, |event| !matches!(event.kind, EventKind::Access(_)));
+        // A parent folder may be a busy one: what happens to others in it is nothing to us.
+        let ours = about.lock().unwrap_or_else(PoisonError::into_inner);
+        let matters = event.as_ref().map_or(true, |event| {
+            !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(|path| is_ours(&ours, path))
+        });
         if matters {
             let _ = changed.send(());
         }
@@ -69,6 +75,7 @@ pub async fn watch(policies: Arc<Policies>, core: Arc<Core>, store: Arc<Store>, 
     };
     let mut watched = BTreeSet::new();
     loop {
+        *ours.lock().unwrap_or_else(PoisonError::into_inner) = paths(policies.directory());
         if let Some(watcher) = &mut watcher {
             rearm(watcher, policies.directory(), &mut watched);
         }
@@ -115,33 +122,29 @@ fn rearm(watcher: &mut impl Watcher, directory: &Path, watched: &mut BTreeSet<Pa
     }
 }
 
-/// The folder, its parent, where it really is, and the folders that links in it lead to.
+/// The paths whose changes matter: the folder, where it really is, and what links in it lead to.
+fn paths(directory: &Path) -> BTreeSet<PathBuf> {
+    let mut paths = BTreeSet::from([directory.to_owned()]);
+    paths.extend(directory.canonicalize());
+    for folder in [directory.to_owned(), directory.join("lib")] {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        paths.extend(entries.map(|entry| entry.path()).filter(|path| path.is_symlink()).filter_map(|path| path.canonicalize().ok()));
+    }
+    paths
+}
+
+fn is_ours(ours: &BTreeSet<PathBuf>, path: &Path) -> bool {
+    path.ancestors().any(|ancestor| ours.contains(ancestor))
+}
+
+/// The folders to watch: those of [`paths`] and the parents of all of them.
 fn places(directory: &Path) -> BTreeSet<PathBuf> {
     let mut places = BTreeSet::new();
-    let mut add = |path: &Path| {
-        places.insert(path.to_owned());
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            places.insert(parent.to_owned());
-        }
-    };
-    add(directory);
-    if let Ok(real) = directory.canonicalize() {
-        add(&real);
+    for path in paths(directory) {
+        places.extend(path.parent().filter(|parent| !parent.as_os_str().is_empty()).map(Path::to_owned));
+        places.insert(path);
     }
-    for folder in [directory.to_owned(), directory.join("lib")] {
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        if folder != directory {
-            add(&folder);
-        }
-        for entry in entries.flatten() {
-            let path = entry.path();
-            if path.is_symlink() {
-                if let Ok(real) = path.canonicalize() {
-                    add(&real.parent().map_or_else(|| real.clone(), Path::to_owned));
-                }
-            }
-        }
-    }
+    places.insert(directory.join("lib"));
     places.retain(|path| path.is_dir());
     places
 }

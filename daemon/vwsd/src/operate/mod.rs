@@ -120,7 +120,7 @@ impl Operate {
             self.watch_host(&name);
         }
         for job in left {
-            tracing::info!(%job, "taking up a job that a stopped daemon left");
+            tracing::info!(%job, "taking up a job that waits in the database");
             tokio::spawn(Arc::clone(&self).drive(job));
         }
         if let Some(reports) = self.reports.lock().unwrap_or_else(PoisonError::into_inner).take() {

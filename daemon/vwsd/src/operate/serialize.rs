@@ -46,9 +46,20 @@ async fn unsave(run: &Run) -> Result<Effect, StepError> {
     let ask = document::reference(&host, workspace);
     let (status, _): (doc::MachineStatus, _) =
         run.call(&host, doc::methods::INSPECT, &ask, run.operate.limits.call_deadline, Vec::new()).await?;
-    if status.state != doc::MachineState::Saved {
+    match status.state {
+        doc::MachineState::Saved => {}
         // It was not saved yet: nothing to take back.
-        return Ok(nothing());
+        doc::MachineState::Running | doc::MachineState::Paused => return Ok(nothing()),
+        // It ran when it was to be saved and has no memory now: that is no success, and must not look like a plain stop.
+        doc::MachineState::Stopped | doc::MachineState::Absent => {
+            return Err(Error::new(
+                vws_domain::ErrorKind::BackendFailure,
+                workspace.object(),
+                format!("its machine is {:?} after a save that failed: the guest's memory may be lost", status.state).to_lowercase(),
+                "look for its memory in the host's folder before it is destroyed; its disks are whole",
+            )
+            .into());
+        }
     }
     let restore = super::create::machine_args(run, workspace, &host, args.paused)?;
     let (status, _): (doc::MachineStatus, _) =
