@@ -265,10 +265,10 @@ impl Host {
         match told {
             Told::Changed(name) | Told::Rebooted(name) => {
                 let Some(workspace) = name.strip_prefix("vws-").filter(|id| is_workspace(id)) else { return };
-                if matches!(told, Told::Rebooted(_)) {
-                    if let Some(known) = lock(&self.known).get_mut(workspace) {
-                        known.reboots += 1;
-                    }
+                if matches!(told, Told::Rebooted(_))
+                    && let Some(known) = lock(&self.known).get_mut(workspace)
+                {
+                    known.reboots += 1;
                 }
                 self.look(workspace);
             }

@@ -144,7 +144,7 @@ impl<'a> Machine<'a> {
 
     /// What libvirt says of it.
     pub fn state(&self) -> Outcome<Virtual> {
-        self.run("look at the machine", |connection, workspace| state(connection, workspace))
+        self.run("look at the machine", state)
     }
 
     /// Its status now, remembered as told.

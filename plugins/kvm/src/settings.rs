@@ -78,7 +78,7 @@ pub fn read(value: Value) -> Outcome<Settings> {
             .remedy("see the settings schema in the backend's description")
     })?;
     let wrong = |member: &str, fact: &str| {
-        Err(Failure::new(codes::INVALID, format!("{fact}")).about(format!("setting `{member}` of the host")))
+        Err(Failure::new(codes::INVALID, fact).about(format!("setting `{member}` of the host")))
     };
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if !settings.directory.is_absolute() || settings.directory.to_str().is_none_or(|path| path.contains(|c: char| c.is_control())) {

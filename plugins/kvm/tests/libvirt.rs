@@ -84,10 +84,11 @@ fn a_workspace_lives_moves_and_ends() {
     machine.disks.push(DiskDoc { name: "disk-1".into(), source: DiskSourceDoc::Empty, size_mib: 16, iops: 0, kib_per_second: 0 });
     let me = || lab.reference("here", &machine);
 
+    probe(&lab, false);
     let began = Instant::now();
     assert_eq!(lab.stage(&machine).unwrap().state, MachineState::Stopped);
+    eprintln!("stage {:?}", began.elapsed());
     assert_eq!(lab.stage(&machine).unwrap().state, MachineState::Stopped, "staged twice is staged");
-    eprintln!("stage {:?}", began.elapsed() / 2);
     let began = Instant::now();
     assert_eq!(lab.start_machine(&machine).unwrap().state, MachineState::Running);
     eprintln!("start {:?}", began.elapsed());
@@ -236,6 +237,29 @@ fn a_guest_that_ends_by_itself_is_told_and_its_disk_becomes_an_image() {
     lab.assert_gone(&machine);
     let own: Vec<_> = lab.events.lock().unwrap().iter().filter(|event| matches!(event, PluginEvent::Workspace { .. })).cloned().collect();
     assert_eq!(own.len(), 1, "what the daemon did itself is not told: {own:?}");
+}
+
+#[test]
+fn firmware_that_the_host_has_starts() {
+    if !wanted("firmware_that_the_host_has_starts") {
+        return;
+    }
+    let lab = Lab::start(&[]);
+    let missing = probe(&lab, false).capabilities["boot-uefi"].clone();
+    let mut machine = lab.disk_machine(13);
+    machine.boot = BootDoc::Disk { firmware: "uefi".into() };
+    if !missing.is_empty() {
+        let failure = lab.stage(&machine).unwrap_err();
+        assert!(failure.code == codes::UNSUPPORTED && failure.message.contains(&missing), "{failure:?}");
+        eprintln!("skipped: {missing}");
+        return;
+    }
+    lab.stage(&machine).unwrap();
+    assert_eq!(lab.start_machine(&machine).unwrap().state, MachineState::Running);
+    // The test guest boots with BIOS only; that the firmware runs is seen by its own words on the console.
+    lab.line("here", &machine, "BdsDxe");
+    lab.backend.destroy(lab.reference("here", &machine), &mut call(vec![])).unwrap();
+    lab.assert_gone(&machine);
 }
 
 #[test]
