@@ -8,6 +8,7 @@ use crate::output::table;
 use crate::record::{self, Record};
 use crate::{Result, screen};
 use vws_bus::client::{Args, WorkspaceProxy};
+use vws_bus::path;
 use zbus::OwnedObjectPath;
 
 /// Does `call` to every workspace named.
@@ -27,7 +28,12 @@ where
     }
     let mut ended = Vec::new();
     for (workspace, job) in jobs {
-        let title = format!("{verb} {}", screen::shown(workspace.record.text("name")));
+        let name = screen::shown(workspace.record.text("name"));
+        if job.as_str() == path::NONE {
+            context.say(&format!("{name}: is {} already", workspace.record.text("state")));
+            continue;
+        }
+        let title = format!("{verb} {name}");
         ended.push(follow(context, job.as_str(), &title, wait).await?);
     }
     jobs_out(context, &ended, wait)
