@@ -97,7 +97,7 @@ fn without_policies_everything_is_refused_with_the_reason() {
 #[test]
 fn restrictions_are_applied_and_refusals_can_be_looked_up() {
     let quota = "return { decide = function(input)\n  if input.request.name == \"no\" then\n    return deny(\"no-such\", \"never\")\n  end\n  \
-                 return restrict({ memory_mib = 128, duration_seconds = 600 }, \"small\", \"small ones only\")\nend }\n";
+                 return restrict({ memory_mib = 128, duration_seconds = 600, code = \"small\", text = \"small ones only\" })\nend }\n";
     let policies = vec![("access.lua", shipped("access.lua")), ("quota.lua", quota.to_owned()), ("placement.lua", shipped("placement.lua"))];
     let site = Site::start(&Plan { policies, ..Plan::default() });
     site.import("tiny");
