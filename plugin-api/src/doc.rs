@@ -2,7 +2,7 @@
 //!
 //! Owns: the shape of every request, reply and event. Rules: unknown members are ignored by both sides; an unknown method is
 //! answered with the code `unsupported`; amounts carry their unit in the name; a member may be added, never changed.
-//! The next document goes at the end of its group, and into `schema/`.
+//! The next document goes at the end of its group.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
