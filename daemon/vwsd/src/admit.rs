@@ -5,7 +5,7 @@
 //! refusal becomes. Must not know: D-Bus, SQL, how a policy is written.
 
 use crate::core::Tx;
-use crate::policies::Judge;
+use crate::policies::{Judge, Policies};
 use std::sync::Arc;
 use vws_domain::{
     AccessInput, Boot, Caller, Change, Decision, DecisionId, DiskSource, Error, ErrorKind, Firmware, HostJudgement, HostName,
@@ -82,6 +82,17 @@ pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, e
         .or_else(|| placement(judge, site, &mut judged, workspace.as_ref(), now, explain));
     judged.refusal = refused;
     judged
+}
+
+/// Judges a request and records the decision: the gate of everything that changes something that exists.
+///
+/// # Errors
+/// The refusal, recorded too.
+pub fn gate(tx: &mut Tx<'_>, policies: &Policies, asked: Asked) -> Result<Judged, Error> {
+    let (site, now) = (tx.site, tx.now);
+    let judged = policies.decide(|holder| judge(holder, site, now, asked, false));
+    judged.record(tx, None)?;
+    Ok(judged)
 }
 
 fn access(judge: &mut Judge<'_>, judged: &mut Judged, workspace: Option<&Arc<Workspace>>, now: Timestamp) -> Option<Error> {

@@ -3,7 +3,7 @@
 
 use crate::core::{About, Tx};
 use std::sync::Arc;
-use vws_domain::{Cause, Change, Error, Job, JobState, Reservation, Result, State, StateEvent, Workspace};
+use vws_domain::{Caller, Cause, Change, Error, Job, JobId, JobKind, JobState, Progress, Reservation, Result, State, StateEvent, Workspace};
 
 /// What the workspace holds.
 #[must_use]
@@ -91,4 +91,29 @@ pub fn put_job(tx: &mut Tx<'_>, job: Job) {
 
 fn joined(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(": {text}") }
+}
+
+/// A queued job that somebody asked for, about nothing yet.
+#[must_use]
+pub fn new_job(tx: &Tx<'_>, id: JobId, kind: JobKind, caller: &Caller, args: String) -> Job {
+    let steps = u32::try_from(crate::operate::steps_of(kind).len()).unwrap_or(u32::MAX);
+    Job {
+        id,
+        kind,
+        workspace: None,
+        image: None,
+        host: None,
+        owner: caller.uid,
+        actor: caller.user.clone(),
+        args,
+        state: JobState::Queued,
+        step: 0,
+        scratch: "{}".to_owned(),
+        progress: Progress { steps, ..Progress::default() },
+        cancel_requested: false,
+        error: None,
+        message: String::new(),
+        created_at: tx.now,
+        ended_at: None,
+    }
 }

@@ -8,7 +8,7 @@ use crate::core::{About, Tx};
 use std::sync::Arc;
 use std::time::Duration;
 use vws_domain::{
-    Caller, Cause, EndAction, Job, JobId, JobKind, JobState, LeaseDue, Progress, Result, State, StateEvent, Target, Timestamp,
+    Caller, Cause, EndAction, JobId, JobKind, LeaseDue, Result, State, StateEvent, Target, Timestamp,
     Workspace, WorkspaceId,
 };
 
@@ -158,29 +158,13 @@ pub fn begin(tx: &mut Tx<'_>, old: &Workspace, mut workspace: Workspace, job: Ne
         workspace.target = target;
     }
     workspace.job = Some(id);
-    let steps = u32::try_from(super::steps_of(job.kind).len()).unwrap_or(u32::MAX);
-    change::put_job(
-        tx,
-        Job {
-            id,
-            kind: job.kind,
-            workspace: Some(workspace.id),
-            image: None,
-            host: workspace.host.clone(),
-            owner: if caller.system { workspace.owner } else { caller.uid },
-            actor: caller.user.clone(),
-            args: job.args,
-            state: JobState::Queued,
-            step: 0,
-            scratch: "{}".to_owned(),
-            progress: Progress { steps, ..Progress::default() },
-            cancel_requested: false,
-            error: None,
-            message: String::new(),
-            created_at: tx.now,
-            ended_at: None,
-        },
-    );
+    let mut record = change::new_job(tx, id, job.kind, caller, job.args);
+    record.workspace = Some(workspace.id);
+    record.host.clone_from(&workspace.host);
+    if caller.system {
+        record.owner = workspace.owner;
+    }
+    change::put_job(tx, record);
     change::change_workspace(tx, old, workspace);
     Ok(id)
 }

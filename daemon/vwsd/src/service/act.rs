@@ -162,9 +162,7 @@ impl Service {
                 let host = if let Action::Resume { host } = &action { host.clone() } else { None };
                 let verb = verb_of(&action, &workspace);
                 let asked = ask(tx.site, &caller, &workspace, verb, host, None);
-                let site = tx.site;
-                let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
-                judged.record(tx, None)?;
+                let judged = admit::gate(tx, &policies, asked)?;
                 let at_work = workspace.job.and_then(|job| tx.site.job(job)).filter(|job| !job.state.ended());
                 let kind = match plan(&action, &workspace, at_work.map(AsRef::as_ref))? {
                     Plan::Already(job) => {
@@ -220,9 +218,7 @@ impl Service {
                     return Ok(workspace.lease.until);
                 }
                 let asked = ask(tx.site, &caller, &workspace, Verb::Renew, None, Some(seconds));
-                let site = tx.site;
-                let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
-                judged.record(tx, None)?;
+                let judged = admit::gate(tx, &policies, asked)?;
                 let mut next = workspace.as_ref().clone();
                 next.lease = renewed(next.lease, tx.now, judged.request.duration_seconds);
                 let until = next.lease.until;
@@ -264,9 +260,7 @@ impl Service {
                 }
                 next.spec = next.spec.validated()?;
                 let asked = ask(tx.site, &caller, &workspace, Verb::Change, None, None);
-                let site = tx.site;
-                let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
-                judged.record(tx, None)?;
+                admit::gate(tx, &policies, asked)?;
                 change::change_workspace(tx, &workspace, next);
                 remember(tx, &caller, &options, &digest, Some(id), None, None);
                 Ok(())
@@ -293,9 +287,7 @@ impl Service {
                     };
                 }
                 let asked = ask(tx.site, &caller, &workspace, Verb::SaveImage, None, None);
-                let site = tx.site;
-                let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
-                judged.record(tx, None)?;
+                admit::gate(tx, &policies, asked)?;
                 if workspace.job.is_some() || workspace.state != State::Stopped {
                     return Err(denied(&workspace, &format!("is {}: its disk can be saved only while it is stopped", workspace.state.name()), "stop it first", "state"));
                 }
@@ -370,9 +362,7 @@ impl Service {
             .transact(move |tx| {
                 let workspace = seen(tx.site, &policies, &caller, id)?;
                 let asked = ask(tx.site, &caller, &workspace, Verb::Console, None, None);
-                let site = tx.site;
-                let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
-                judged.record(tx, None)?;
+                admit::gate(tx, &policies, asked)?;
                 Ok(workspace)
             })
             .await
@@ -410,9 +400,7 @@ impl Service {
                         Some(workspace) => ask(tx.site, &caller, &workspace, Verb::Stop, None, None),
                         None => Asked { request: admit::request_named(Verb::SiteManage, job.kind.name(), Vec::new()), caller: caller.clone(), workspace: None },
                     };
-                    let site = tx.site;
-                    let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
-                    judged.record(tx, None)?;
+                    admit::gate(tx, &policies, asked)?;
                 }
                 if job.state.ended() {
                     return Err(Error::new(ErrorKind::InvalidState, format!("job {id}"), format!("is {} already", job.state.name()), "nothing is left to cancel"));
@@ -456,7 +444,7 @@ fn new_job(tx: &mut Tx<'_>, workspace: &mut Workspace, kind: JobKind, action: &A
 
 fn begin_save(tx: &mut Tx<'_>, workspace: &Workspace, image: ImageId, caller: &Caller) -> Result<JobId> {
     let id = JobId(tx.id());
-    let mut job = super::plain_job(tx, id, JobKind::SaveImage, caller, "{}".to_owned());
+    let mut job = change::new_job(tx, id, JobKind::SaveImage, caller, "{}".to_owned());
     job.workspace = Some(workspace.id);
     job.image = Some(image);
     job.host.clone_from(&workspace.host);

@@ -1,6 +1,6 @@
 //! Hosts: add, change, remove, probe. For administrators; always through the gate.
 
-use super::{CallOptions, HostChange, Service, ShownHost, answered, digest_of, plain_job, remember};
+use super::{CallOptions, HostChange, Service, ShownHost, answered, digest_of, remember};
 use crate::admit::{self, Asked};
 use crate::change;
 use crate::core::{About, Tx};
@@ -73,15 +73,13 @@ fn missing(name: &HostName) -> Error {
 fn gate(tx: &mut Tx<'_>, policies: &Policies, caller: &Caller, name: &HostName) -> Result<()> {
     let request = admit::request_named(Verb::HostManage, name.as_str(), Vec::new());
     let asked = Asked { request, caller: caller.clone(), workspace: None };
-    let site = tx.site;
-    let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
-    judged.record(tx, None)
+    admit::gate(tx, policies, asked).map(drop)
 }
 
 /// Writes a probe job.
 pub(crate) fn put_probe(tx: &mut Tx<'_>, caller: &Caller, name: &HostName, fresh: bool) -> Result<JobId> {
     let id = JobId(tx.id());
-    let mut job = plain_job(tx, id, JobKind::ProbeHost, caller, args::write(&ProbeArgs { fresh })?);
+    let mut job = change::new_job(tx, id, JobKind::ProbeHost, caller, args::write(&ProbeArgs { fresh })?);
     job.host = Some(name.clone());
     change::put_job(tx, job);
     Ok(id)

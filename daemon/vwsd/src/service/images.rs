@@ -1,6 +1,6 @@
 //! The catalogue: import, verify, change, remove.
 
-use super::{ByteSource, CallOptions, ImageChange, ImageImport, Service, answered, digest_of, plain_job, remember};
+use super::{ByteSource, CallOptions, ImageChange, ImageImport, Service, answered, digest_of, remember};
 use crate::admit::{self, Asked};
 use crate::change;
 use crate::core::About;
@@ -86,11 +86,9 @@ impl Service {
                 });
                 let request_about = admit::request_named(Verb::ImageImport, &name, vec![Arc::clone(&image)]);
                 let asked = Asked { request: request_about, caller: caller.clone(), workspace: None };
-                let site = tx.site;
-                let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
-                judged.record(tx, None)?;
+                admit::gate(tx, &policies, asked)?;
                 let args = ImportArgs { image: image.id.to_string(), disk, digest, kernel, initrd, most_mib: None };
-                let mut record = plain_job(tx, job, JobKind::ImportImage, &caller, args::write(&args)?);
+                let mut record = change::new_job(tx, job, JobKind::ImportImage, &caller, args::write(&args)?);
                 record.image = Some(image.id);
                 let id = image.id;
                 tx.event("image.created", About::image(id), caller.uid, format!("image `{name}` is being imported"));
@@ -144,7 +142,7 @@ impl Service {
                     return Err(Error::new(ErrorKind::InvalidState, format!("image `{}`", image.name), "is still being imported", "wait for its job"));
                 }
                 let job = JobId(tx.id());
-                let mut record = plain_job(tx, job, JobKind::VerifyImage, &caller, "{}".to_owned());
+                let mut record = change::new_job(tx, job, JobKind::VerifyImage, &caller, "{}".to_owned());
                 record.image = Some(id);
                 change::put_job(tx, record);
                 remember(tx, &caller, &options, &digest, None, Some(job), Some(id));
@@ -233,9 +231,7 @@ pub(super) fn digests(image: &Image) -> Vec<String> {
 fn manage(tx: &mut crate::core::Tx<'_>, policies: &crate::policies::Policies, caller: &Caller, image: &Arc<Image>) -> Result<()> {
     let request = admit::request_named(Verb::ImageManage, &image.name, vec![Arc::clone(image)]);
     let asked = Asked { request, caller: caller.clone(), workspace: None };
-    let site = tx.site;
-    let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
-    judged.record(tx, None)
+    admit::gate(tx, policies, asked).map(drop)
 }
 
 fn shown_source(source: &ByteSource) -> String {

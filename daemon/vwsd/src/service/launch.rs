@@ -9,8 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use vws_domain::{
-    Boot, Caller, Cause, Change, DiskFormat, DiskSource, Error, ErrorKind, Firmware, Image, ImageId, ImageRef, ImageState, Job,
-    JobId, JobKind, JobState, Lease, Progress, Result, Site, Spec, State, Timestamp, Visibility, Workspace, WorkspaceId,
+    Boot, Caller, Cause, Change, DiskFormat, DiskSource, Error, ErrorKind, Firmware, Image, ImageId, ImageRef, ImageState,     JobId, JobKind, Lease, Result, Site, Spec, State, Timestamp, Visibility, Workspace, WorkspaceId,
 };
 
 /// What was found out about images that are named by path or URL, before admission: that needs I/O, which admission never does.
@@ -284,28 +283,10 @@ impl Service {
                     ended: false,
                 };
                 let host = judged.host.clone();
-                change::put_job(
-                    tx,
-                    Job {
-                        id: job,
-                        kind: JobKind::Create,
-                        workspace: Some(workspace),
-                        image: None,
-                        host: host.clone(),
-                        owner: caller.uid,
-                        actor: caller.user.clone(),
-                        args: args::write(&create)?,
-                        state: JobState::Queued,
-                        step: 0,
-                        scratch: "{}".to_owned(),
-                        progress: Progress { steps: 4, ..Progress::default() },
-                        cancel_requested: false,
-                        error: None,
-                        message: String::new(),
-                        created_at: tx.now,
-                        ended_at: None,
-                    },
-                );
+                let mut record = change::new_job(tx, job, JobKind::Create, &caller, args::write(&create)?);
+                record.workspace = Some(workspace);
+                record.host.clone_from(&host);
+                change::put_job(tx, record);
                 let now = tx.now;
                 let target = spec.target;
                 change::create_workspace(

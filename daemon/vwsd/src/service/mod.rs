@@ -24,7 +24,7 @@ use tokio::sync::broadcast;
 use vws_backend::Backends;
 use vws_domain::{
     AnsweredRequest, Caller, Change, Decision, DecisionId, DiskFormat, Error, ErrorKind, Event, Firmware, Grant, Host, HostName,
-    Image, ImageId, Job, JobId, JobKind, JobState, Progress, Resources, Result, Site, Spec, Timestamp, Verb, Visibility, Workspace,
+    Image, ImageId, Job, JobId, Resources, Result, Site, Spec, Timestamp, Verb, Visibility, Workspace,
     WorkspaceId,
 };
 use vws_library::Library;
@@ -342,28 +342,4 @@ fn seen(site: &Site, policies: &Policies, caller: &Caller, id: WorkspaceId) -> R
         .filter(|workspace| policies.may_view(caller, workspace))
         .cloned()
         .ok_or_else(|| Error::not_found(format!("workspace {id}")))
-}
-
-/// A job that works on no workspace.
-fn plain_job(tx: &Tx<'_>, id: JobId, kind: JobKind, caller: &Caller, args: String) -> Job {
-    let steps = u32::try_from(crate::operate::steps_of(kind).len()).unwrap_or(u32::MAX);
-    Job {
-        id,
-        kind,
-        workspace: None,
-        image: None,
-        host: None,
-        owner: caller.uid,
-        actor: caller.user.clone(),
-        args,
-        state: JobState::Queued,
-        step: 0,
-        scratch: "{}".to_owned(),
-        progress: Progress { steps, ..Progress::default() },
-        cancel_requested: false,
-        error: None,
-        message: String::new(),
-        created_at: tx.now,
-        ended_at: None,
-    }
 }

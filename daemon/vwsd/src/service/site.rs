@@ -279,9 +279,7 @@ impl Service {
         let policies = Arc::clone(&self.policies);
         self.core
             .transact(move |tx| {
-                let site = tx.site;
-                let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, asked, false));
-                judged.record(tx, None)
+                admit::gate(tx, &policies, asked).map(drop)
             })
             .await
     }
