@@ -267,7 +267,8 @@ fn document(outcome: Outcome<Value>) -> Vec<u8> {
 #[expect(unsafe_code, reason = "fills the daemon's buffer")]
 unsafe fn fill(reply: *mut ReplyBuffer, outcome: Outcome<Value>, fds: Vec<OwnedFd>) -> i32 {
     let (outcome, fds) = if fds.len() > MAX_FDS {
-        let failure = Failure::new(codes::INTERNAL, format!("the backend answered with {} descriptors; the limit is {MAX_FDS}", fds.len()));
+        let failure =
+            Failure::new(codes::INTERNAL, format!("the backend answered with {} descriptors; the limit is {MAX_FDS}", fds.len()));
         (Err(failure), Vec::new())
     } else {
         (outcome, fds)
@@ -323,7 +324,9 @@ unsafe extern "C" fn open<B: Backend>(
                 })
             }
         };
-        let config = if config.is_empty() { Value::Null } else {
+        let config = if config.is_empty() {
+            Value::Null
+        } else {
             serde_json::from_slice(config)
                 .map_err(|error| Failure::new(codes::INVALID, format!("the plugin's configuration is not JSON: {error}")))?
         };
@@ -364,7 +367,9 @@ unsafe extern "C" fn call<B: Backend>(
     let outcome = if nfds as usize > MAX_FDS || (nfds > 0 && fds.is_null()) {
         Err(Failure::new(codes::INVALID, format!("a call with {nfds} descriptors; the limit is {MAX_FDS}")))
     } else {
-        let numbers = if nfds == 0 { &[][..] } else {
+        let numbers = if nfds == 0 {
+            &[][..]
+        } else {
             // SAFETY: the daemon hands `nfds` numbers, valid during this call.
             unsafe { std::slice::from_raw_parts(fds, nfds as usize) }
         };
@@ -420,7 +425,10 @@ fn answer<B: Backend>(instance: &Instance<B>, request: &[u8], fds: Vec<OwnedFd>)
         Err(error) => return (Err(Failure::new(codes::INVALID, format!("the request document: {error}"))), Vec::new()),
     };
     if request.v != doc::VERSION {
-        let failure = Failure::new(codes::UNSUPPORTED, format!("documents of version {} are not spoken here, only {}", request.v, doc::VERSION));
+        let failure = Failure::new(
+            codes::UNSUPPORTED,
+            format!("documents of version {} are not spoken here, only {}", request.v, doc::VERSION),
+        );
         return (Err(failure), Vec::new());
     }
     let flag = Arc::new(AtomicBool::new(false));
@@ -428,9 +436,8 @@ fn answer<B: Backend>(instance: &Instance<B>, request: &[u8], fds: Vec<OwnedFd>)
     let _guard = FlagGuard(&instance.flags, Arc::clone(&flag));
     let now = Instant::now();
     // A deadline beyond the clock's range means "none": a day stands for it.
-    let deadline = now
-        .checked_add(Duration::from_millis(request.deadline_ms))
-        .unwrap_or_else(|| now + Duration::from_secs(86_400));
+    let deadline =
+        now.checked_add(Duration::from_millis(request.deadline_ms)).unwrap_or_else(|| now + Duration::from_secs(86_400));
     let mut call = Call::new(request.id, deadline, fds, flag, instance.emitter.clone());
     let outcome = dispatch(&instance.backend, &request.method, request.args, &mut call);
     let fds = if outcome.is_ok() { call.reply_fds } else { Vec::new() };

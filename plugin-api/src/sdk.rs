@@ -4,9 +4,9 @@
 //! A method that is not implemented answers `unsupported`; a panic becomes an `internal` failure.
 
 use crate::doc::{
-    Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, ImagePut, ImageRemove,
-    ImagesMissing, ImagesPresent, LogDoc, MachineArgs, MachineStatus, PluginEvent, Retry, SavedDisk, WorkspaceExport,
-    WorkspaceImport, WorkspaceRef, WorkspaceStop, codes, methods,
+    Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, ImagePut, ImageRemove, ImagesMissing,
+    ImagesPresent, LogDoc, MachineArgs, MachineStatus, PluginEvent, Retry, SavedDisk, WorkspaceExport, WorkspaceImport,
+    WorkspaceRef, WorkspaceStop, codes, methods,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -148,28 +148,72 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// A call with this id should stop soon. Called from another thread; the call's own flag is set already.
     fn cancel(&self, id: &str) {}
 
-    fn host_open(&self, args: HostOpen, call: &mut Call) -> Outcome<()> { Err(Failure::unsupported(methods::HOST_OPEN)) }
-    fn host_close(&self, args: HostRef, call: &mut Call) -> Outcome<()> { Err(Failure::unsupported(methods::HOST_CLOSE)) }
-    fn host_probe(&self, args: HostProbe, call: &mut Call) -> Outcome<HostFacts> { Err(Failure::unsupported(methods::HOST_PROBE)) }
-    fn host_list(&self, args: HostRef, call: &mut Call) -> Outcome<HostListing> { Err(Failure::unsupported(methods::HOST_LIST)) }
-    fn image_present(&self, args: ImagesPresent, call: &mut Call) -> Outcome<ImagesMissing> { Err(Failure::unsupported(methods::IMAGE_PRESENT)) }
-    fn image_put(&self, args: ImagePut, call: &mut Call) -> Outcome<()> { Err(Failure::unsupported(methods::IMAGE_PUT)) }
-    fn image_remove(&self, args: ImageRemove, call: &mut Call) -> Outcome<()> { Err(Failure::unsupported(methods::IMAGE_REMOVE)) }
-    fn stage(&self, args: MachineArgs, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::STAGE)) }
-    fn start(&self, args: MachineArgs, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::START)) }
-    fn stop(&self, args: WorkspaceStop, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::STOP)) }
-    fn reboot(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::REBOOT)) }
-    fn pause(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::PAUSE)) }
-    fn resume(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::RESUME)) }
-    fn inspect(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::INSPECT)) }
-    fn save(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::SAVE)) }
-    fn export(&self, args: WorkspaceExport, call: &mut Call) -> Outcome<Exported> { Err(Failure::unsupported(methods::EXPORT)) }
-    fn import(&self, args: WorkspaceImport, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::IMPORT)) }
-    fn restore(&self, args: MachineArgs, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::RESTORE)) }
-    fn save_disk(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<SavedDisk> { Err(Failure::unsupported(methods::SAVE_DISK)) }
-    fn console(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<()> { Err(Failure::unsupported(methods::CONSOLE)) }
-    fn log(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<LogDoc> { Err(Failure::unsupported(methods::LOG)) }
-    fn destroy(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> { Err(Failure::unsupported(methods::DESTROY)) }
+    fn host_open(&self, args: HostOpen, call: &mut Call) -> Outcome<()> {
+        Err(Failure::unsupported(methods::HOST_OPEN))
+    }
+    fn host_close(&self, args: HostRef, call: &mut Call) -> Outcome<()> {
+        Err(Failure::unsupported(methods::HOST_CLOSE))
+    }
+    fn host_probe(&self, args: HostProbe, call: &mut Call) -> Outcome<HostFacts> {
+        Err(Failure::unsupported(methods::HOST_PROBE))
+    }
+    fn host_list(&self, args: HostRef, call: &mut Call) -> Outcome<HostListing> {
+        Err(Failure::unsupported(methods::HOST_LIST))
+    }
+    fn image_present(&self, args: ImagesPresent, call: &mut Call) -> Outcome<ImagesMissing> {
+        Err(Failure::unsupported(methods::IMAGE_PRESENT))
+    }
+    fn image_put(&self, args: ImagePut, call: &mut Call) -> Outcome<()> {
+        Err(Failure::unsupported(methods::IMAGE_PUT))
+    }
+    fn image_remove(&self, args: ImageRemove, call: &mut Call) -> Outcome<()> {
+        Err(Failure::unsupported(methods::IMAGE_REMOVE))
+    }
+    fn stage(&self, args: MachineArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::STAGE))
+    }
+    fn start(&self, args: MachineArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::START))
+    }
+    fn stop(&self, args: WorkspaceStop, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::STOP))
+    }
+    fn reboot(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::REBOOT))
+    }
+    fn pause(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::PAUSE))
+    }
+    fn resume(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::RESUME))
+    }
+    fn inspect(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::INSPECT))
+    }
+    fn save(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::SAVE))
+    }
+    fn export(&self, args: WorkspaceExport, call: &mut Call) -> Outcome<Exported> {
+        Err(Failure::unsupported(methods::EXPORT))
+    }
+    fn import(&self, args: WorkspaceImport, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::IMPORT))
+    }
+    fn restore(&self, args: MachineArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::RESTORE))
+    }
+    fn save_disk(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<SavedDisk> {
+        Err(Failure::unsupported(methods::SAVE_DISK))
+    }
+    fn console(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<()> {
+        Err(Failure::unsupported(methods::CONSOLE))
+    }
+    fn log(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<LogDoc> {
+        Err(Failure::unsupported(methods::LOG))
+    }
+    fn destroy(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::DESTROY))
+    }
 }
 
 /// Calls the method named `method` with the document `args`.
@@ -182,7 +226,8 @@ pub fn dispatch<B: Backend>(backend: &B, method: &str, args: Value, call: &mut C
     }
     fn write<T: Serialize>(result: Outcome<T>) -> Outcome<Value> {
         result.and_then(|value| {
-            serde_json::to_value(value).map_err(|error| Failure::new(codes::INTERNAL, format!("cannot write the answer: {error}")))
+            serde_json::to_value(value)
+                .map_err(|error| Failure::new(codes::INTERNAL, format!("cannot write the answer: {error}")))
         })
     }
     match method {

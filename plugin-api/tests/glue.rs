@@ -10,7 +10,9 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 use vws_plugin_api::abi::{HostServices, MAX_FDS, Plugin, ReplyBuffer};
-use vws_plugin_api::doc::{Concurrency, Description, Failure, HostFacts, HostListing, HostProbe, HostRef, PluginEvent, WorkspaceRef, codes};
+use vws_plugin_api::doc::{
+    Concurrency, Description, Failure, HostFacts, HostListing, HostProbe, HostRef, PluginEvent, WorkspaceRef, codes,
+};
 use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
 
 struct Odd {
@@ -79,7 +81,8 @@ fn plugin() -> Plugin {
     unsafe { *vws_plugin_entry() }
 }
 
-static SERVICES: Services = Services(HostServices { struct_size: size_of::<HostServices>() as u64, ctx: std::ptr::null_mut(), emit: Some(emit) });
+static SERVICES: Services =
+    Services(HostServices { struct_size: size_of::<HostServices>() as u64, ctx: std::ptr::null_mut(), emit: Some(emit) });
 struct Services(HostServices);
 // SAFETY: it is never written.
 unsafe impl Sync for Services {}
@@ -95,7 +98,8 @@ fn open(config: &str) -> (This, Value) {
     let mut this = std::ptr::null_mut();
     let mut reply = ReplyBuffer::empty();
     // SAFETY: all pointers are valid.
-    let code = unsafe { plugin().open.unwrap()(&raw const SERVICES.0, config.as_ptr(), config.len(), &raw mut this, &raw mut reply) };
+    let code =
+        unsafe { plugin().open.unwrap()(&raw const SERVICES.0, config.as_ptr(), config.len(), &raw mut this, &raw mut reply) };
     assert_eq!(code, 0);
     (This(this), take(&mut reply).0)
 }
@@ -104,7 +108,8 @@ fn take(reply: &mut ReplyBuffer) -> (Value, Vec<OwnedFd>) {
     // SAFETY: filled by the plugin; descriptors are duplicated before the release.
     let (value, fds) = unsafe {
         let bytes = std::slice::from_raw_parts(reply.data, reply.len);
-        let fds = reply.fds[..reply.nfds as usize].iter().map(|fd| BorrowedFd::borrow_raw(*fd).try_clone_to_owned().unwrap()).collect();
+        let fds =
+            reply.fds[..reply.nfds as usize].iter().map(|fd| BorrowedFd::borrow_raw(*fd).try_clone_to_owned().unwrap()).collect();
         (serde_json::from_slice(bytes).unwrap(), fds)
     };
     let numbers = reply.fds;
@@ -217,7 +222,8 @@ fn descriptors_stay_with_whoever_made_them() {
         other.write_all(b"lent").unwrap();
         drop(other);
         let lent = OwnedFd::from(end);
-        let (reply, fds) = call(this, &request("workspace.console", &json!({ "host": "h", "workspace": workspace })), &[lent.as_raw_fd()]);
+        let (reply, fds) =
+            call(this, &request("workspace.console", &json!({ "host": "h", "workspace": workspace })), &[lent.as_raw_fd()]);
         // SAFETY: the number is ours: the plugin closed its copy, not this one.
         let still_open = unsafe { BorrowedFd::borrow_raw(lent.as_raw_fd()) }.try_clone_to_owned();
         assert!(still_open.is_ok());

@@ -40,7 +40,8 @@ fn the_layout_is_the_same_on_both_sides() {
     size("vws_reply", size_of::<ReplyBuffer>());
     size("vws_plugin", size_of::<Plugin>());
     let mut offset = |structure: &str, member: &str, offset: usize| {
-        writeln!(source, "printf(\"{structure}.{member} %lu\\n\", (unsigned long)offsetof(struct {structure}, {member}));").unwrap();
+        writeln!(source, "printf(\"{structure}.{member} %lu\\n\", (unsigned long)offsetof(struct {structure}, {member}));")
+            .unwrap();
         writeln!(expected, "{structure}.{member} {offset}").unwrap();
     };
     offset("vws_host", "struct_size", offset_of!(HostServices, struct_size));

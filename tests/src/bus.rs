@@ -25,7 +25,11 @@ impl Site {
     ///
     /// # Panics
     /// When that user cannot be become, or what is done panics.
-    pub fn as_user<T: Send + 'static, F: Future<Output = T>>(&self, uid: u32, act: impl FnOnce(Client) -> F + Send + 'static) -> T {
+    pub fn as_user<T: Send + 'static, F: Future<Output = T>>(
+        &self,
+        uid: u32,
+        act: impl FnOnce(Client) -> F + Send + 'static,
+    ) -> T {
         let address = self.address();
         std::thread::spawn(move || {
             // Linux has identities per thread; these calls change this one only, and the threads that it starts.

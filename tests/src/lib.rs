@@ -54,7 +54,8 @@ pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         let source = ["daemon", "plugin-api", "plugins/sim"].iter().filter_map(|folder| newest(&root().join(folder))).max();
-        let fresh = |name: &str| built().join(name).metadata().and_then(|file| file.modified()).is_ok_and(|at| Some(at) >= source);
+        let fresh =
+            |name: &str| built().join(name).metadata().and_then(|file| file.modified()).is_ok_and(|at| Some(at) >= source);
         if ["vwsd", "vws", "libvws_plugin_sim.so"].into_iter().all(fresh) {
             return;
         }
@@ -103,7 +104,12 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { hosts: vec!["h1"], settings: String::new(), config: "[lease]\ngrace-seconds = 0\n".to_owned(), policies: Vec::new() }
+        Self {
+            hosts: vec!["h1"],
+            settings: String::new(),
+            config: "[lease]\ngrace-seconds = 0\n".to_owned(),
+            policies: Vec::new(),
+        }
     }
 }
 
@@ -140,7 +146,11 @@ impl Said {
     /// When it told none.
     #[must_use]
     pub fn error(&self) -> (String, String, String) {
-        let found = self.talk.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok().filter(|line| line.get("error").is_some()));
+        let found = self
+            .talk
+            .lines()
+            .rev()
+            .find_map(|line| serde_json::from_str::<Value>(line).ok().filter(|line| line.get("error").is_some()));
         let error = found.unwrap_or_else(|| panic!("no error was told: {self:?}"));
         let word = |key: &str| error["error"][key].as_str().unwrap_or("").to_owned();
         (word("name").rsplit('.').next().unwrap_or("").to_owned(), word("code"), word("message"))
@@ -258,7 +268,12 @@ impl Site {
     /// Runs `vws --json ARGUMENTS`.
     #[must_use]
     pub fn vws(&self, arguments: &[&str]) -> Said {
-        let output = Command::new(program("vws")).arg("--json").args(arguments).env("VWS_BUS", self.address()).stdin(Stdio::null()).output();
+        let output = Command::new(program("vws"))
+            .arg("--json")
+            .args(arguments)
+            .env("VWS_BUS", self.address())
+            .stdin(Stdio::null())
+            .output();
         Said::of(&output.unwrap())
     }
 

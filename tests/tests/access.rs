@@ -123,7 +123,8 @@ fn administrators_keep_their_own_way_when_scripts_are_broken() {
         site.run(&["destroy", "hers"]);
         assert!(site.machines("h1").is_empty(), "{broken}");
         let decisions = site.ok(&["decisions"]);
-        let native = decisions.as_array().unwrap().iter().any(|decision| decision["native"] == true && decision["verb"] == "destroy");
+        let native =
+            decisions.as_array().unwrap().iter().any(|decision| decision["native"] == true && decision["verb"] == "destroy");
         assert!(native, "{broken}: the administrator's own way is not recorded: {decisions}");
     }
 }

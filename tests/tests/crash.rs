@@ -23,9 +23,21 @@ const LAUNCH: &[&str] = &["launch", "tiny", "--name", "one", "--memory", "64M"];
 const LAUNCH_OFF: &[&str] = &["launch", "tiny", "--name", "one", "--memory", "64M", "--target", "stopped"];
 
 const TABLE: &[Row] = &[
-    Row { kind: "create", before: &[], steps: &[("import", false), ("images", true), ("stage", true), ("start", true)], after: "running", boots: 1 },
+    Row {
+        kind: "create",
+        before: &[],
+        steps: &[("import", false), ("images", true), ("stage", true), ("start", true)],
+        after: "running",
+        boots: 1,
+    },
     Row { kind: "start", before: &[LAUNCH_OFF], steps: &[("images", true), ("start", true)], after: "running", boots: 1 },
-    Row { kind: "serialize", before: &[LAUNCH], steps: &[("save", true), ("export", true), ("leave", true)], after: "serialized", boots: 0 },
+    Row {
+        kind: "serialize",
+        before: &[LAUNCH],
+        steps: &[("save", true), ("export", true), ("leave", true)],
+        after: "serialized",
+        boots: 0,
+    },
     Row {
         kind: "restore",
         before: &[LAUNCH, &["serialize", "one"]],
@@ -33,7 +45,13 @@ const TABLE: &[Row] = &[
         after: "running",
         boots: 1,
     },
-    Row { kind: "destroy", before: &[LAUNCH], steps: &[("begin", false), ("machine", true), ("release", false)], after: "gone", boots: 0 },
+    Row {
+        kind: "destroy",
+        before: &[LAUNCH],
+        steps: &[("begin", false), ("machine", true), ("release", false)],
+        after: "gone",
+        boots: 0,
+    },
 ];
 
 /// Begins the job; its path.
@@ -61,7 +79,8 @@ fn killed_at(row: &Row, step: usize) -> String {
     for arguments in row.before {
         site.run(arguments);
     }
-    let workspace = if row.before.is_empty() { String::new() } else { site.ok(&["info", "one"])["path"].as_str().unwrap().to_owned() };
+    let workspace =
+        if row.before.is_empty() { String::new() } else { site.ok(&["info", "one"])["path"].as_str().unwrap().to_owned() };
     let (job, hit) = run(async {
         let client = site.client().await;
         let job = begin(&client, row.kind, &workspace).await;
@@ -79,7 +98,8 @@ fn killed_at(row: &Row, step: usize) -> String {
     site.start_daemon();
     let ended = until(&format!("{what}: the job ended"), || {
         run(async {
-            let seen = site.client().await.object(&job).await.unwrap_or_else(|error| panic!("{what}: the job is forgotten: {error}"));
+            let seen =
+                site.client().await.object(&job).await.unwrap_or_else(|error| panic!("{what}: the job is forgotten: {error}"));
             (number(&seen, "EndedAt") > 0).then_some(seen)
         })
     });

@@ -6,7 +6,8 @@ use vws_tests::{Plan, Site, until};
 
 /// What a dry run must leave as it is. The doctor and this look themselves are decided upon, so only launches are compared.
 fn everything(site: &Site) -> Vec<serde_json::Value> {
-    let launches: Vec<_> = site.ok(&["decisions"]).as_array().unwrap().iter().filter(|one| one["verb"] == "launch").cloned().collect();
+    let launches: Vec<_> =
+        site.ok(&["decisions"]).as_array().unwrap().iter().filter(|one| one["verb"] == "launch").cloned().collect();
     vec![
         site.ok(&["list"]),
         site.ok(&["image", "list"]),
@@ -19,7 +20,10 @@ fn everything(site: &Site) -> Vec<serde_json::Value> {
 
 fn counted(site: &Site, workspace: &str) -> u64 {
     let text = site.ok(&["logs", workspace]).to_string();
-    text.split("TICK ").filter_map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()).max().unwrap_or(0)
+    text.split("TICK ")
+        .filter_map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok())
+        .max()
+        .unwrap_or(0)
 }
 
 #[test]
@@ -39,7 +43,11 @@ fn a_workspace_lives_and_leaves_nothing() {
     let id = launched["workspace"]["id"].as_str().unwrap().to_owned();
     assert_eq!(site.machines("h1").iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), [id.clone()]);
     let reserved = site.ok(&["info", "one"])["description"]["reservation"].clone();
-    assert_eq!((&reserved["host"], &reserved["memory_mib"], &reserved["running"]), (&json!("h1"), &json!(256), &json!(true)), "{reserved}");
+    assert_eq!(
+        (&reserved["host"], &reserved["memory_mib"], &reserved["running"]),
+        (&json!("h1"), &json!(256), &json!(true)),
+        "{reserved}"
+    );
 
     site.run(&["pause", "one"]);
     assert_eq!(site.state("one"), "paused");
@@ -129,7 +137,19 @@ fn a_request_id_makes_a_launch_once() {
     let mut site = Site::start(&Plan::default());
     site.import("tiny");
     let launch = |site: &Site, memory: &str| {
-        site.vws(&["launch", "tiny", "--name", "one", "--memory", memory, "--target", "stopped", "--request-id", "mine", "--no-wait"])
+        site.vws(&[
+            "launch",
+            "tiny",
+            "--name",
+            "one",
+            "--memory",
+            memory,
+            "--target",
+            "stopped",
+            "--request-id",
+            "mine",
+            "--no-wait",
+        ])
     };
     let answers: Vec<_> = std::thread::scope(|scope| {
         let calls: Vec<_> = (0..6).map(|_| scope.spawn(|| launch(&site, "64M"))).collect();

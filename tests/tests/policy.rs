@@ -10,7 +10,9 @@ fn status(site: &Site) -> (String, u64) {
 }
 
 fn until_status(site: &Site, state: &str, generation: u64) {
-    until(&format!("policies are {state}, generation {generation}"), || (status(site) == (state.to_owned(), generation)).then_some(()));
+    until(&format!("policies are {state}, generation {generation}"), || {
+        (status(site) == (state.to_owned(), generation)).then_some(())
+    });
 }
 
 fn shipped(name: &str) -> String {
@@ -98,7 +100,8 @@ fn without_policies_everything_is_refused_with_the_reason() {
 fn restrictions_are_applied_and_refusals_can_be_looked_up() {
     let quota = "return { decide = function(input)\n  if input.request.name == \"no\" then\n    return deny(\"no-such\", \"never\")\n  end\n  \
                  return restrict({ memory_mib = 128, duration_seconds = 600, code = \"small\", text = \"small ones only\" })\nend }\n";
-    let policies = vec![("access.lua", shipped("access.lua")), ("quota.lua", quota.to_owned()), ("placement.lua", shipped("placement.lua"))];
+    let policies =
+        vec![("access.lua", shipped("access.lua")), ("quota.lua", quota.to_owned()), ("placement.lua", shipped("placement.lua"))];
     let site = Site::start(&Plan { policies, ..Plan::default() });
     site.import("tiny");
     let workspace = site.ok(&["launch", "tiny", "--name", "one", "--memory", "4G", "--lease", "9h"])["workspace"].clone();
@@ -108,7 +111,10 @@ fn restrictions_are_applied_and_refusals_can_be_looked_up() {
     assert_eq!(site.machines("h1")[0].1["doc"]["memory_mib"], 128);
 
     let (_, _, message) = site.vws(&["launch", "tiny", "--name", "no", "--memory", "64M"]).error();
-    let id = message.split(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() == 32).unwrap_or_else(|| panic!("no decision: {message}"));
+    let id = message
+        .split(|c: char| !c.is_ascii_hexdigit())
+        .find(|word| word.len() == 32)
+        .unwrap_or_else(|| panic!("no decision: {message}"));
     let why = site.ok(&["why", id]);
     assert_eq!((&why[0]["permitted"], &why[0]["generation"]), (&Value::from(false), &Value::from(1)), "{why}");
     assert!(why[0]["source"].as_str().unwrap().contains("deny(\"no-such\""), "{why}");

@@ -149,7 +149,12 @@ fn parts_of_the_daemon_do_not_know_each_other() {
     for (path, text) in sources("daemon/vwsd/src") {
         let text = code(&text);
         if path.contains("/operate/") {
-            wrong.extend(["crate::bus", "crate::policies", "crate::admit", "crate::service"].iter().filter(|word| text.contains(**word)).map(|word| format!("{path} names {word}")));
+            wrong.extend(
+                ["crate::bus", "crate::policies", "crate::admit", "crate::service"]
+                    .iter()
+                    .filter(|word| text.contains(**word))
+                    .map(|word| format!("{path} names {word}")),
+            );
         }
         if !path.contains("/bus/") && names(&text, "zbus") {
             wrong.push(format!("{path} names zbus"));

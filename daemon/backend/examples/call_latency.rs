@@ -42,7 +42,10 @@ fn sim() -> PathBuf {
     let name = "libvws_plugin_sim.so";
     let folder = std::env::current_exe().ok().and_then(|program| program.parent().map(PathBuf::from)).unwrap_or_default();
     let target = folder.parent().map(PathBuf::from).unwrap_or_default();
-    [target.join("deps").join(name), target.join(name)].into_iter().find(|file| file.exists()).unwrap_or_else(|| PathBuf::from(name))
+    [target.join("deps").join(name), target.join(name)]
+        .into_iter()
+        .find(|file| file.exists())
+        .unwrap_or_else(|| PathBuf::from(name))
 }
 
 async fn measure() -> Result<(), CallError> {
@@ -55,7 +58,8 @@ async fn measure() -> Result<(), CallError> {
         backends.add_plugin(config).await?;
         let inspected = began.elapsed();
         backends.open_host("sim", "h", json!({})).await?;
-        let ask = WorkspaceRef { host: "h".into(), workspace: "0123456789abcdef0123456789abcdef".into(), plugin_state: Value::Null };
+        let ask =
+            WorkspaceRef { host: "h".into(), workspace: "0123456789abcdef0123456789abcdef".into(), plugin_state: Value::Null };
         let mut times = Vec::with_capacity(CALLS);
         for number in 0..WARM_UP + CALLS {
             let began = Instant::now();

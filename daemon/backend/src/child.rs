@@ -581,7 +581,12 @@ impl Child {
                     Err(_) => {
                         guard.answered = true;
                         self.overdue(number);
-                        return Err(self.timed_out(host, method, deadline, "the plugin did not react to a cancel either: its process is replaced"));
+                        return Err(self.timed_out(
+                            host,
+                            method,
+                            deadline,
+                            "the plugin did not react to a cancel either: its process is replaced",
+                        ));
                     }
                 }
             }
@@ -689,7 +694,8 @@ impl Budget {
 async fn spawn(launch: &Launch, spawner: &Spawner, socket: OwnedFd) -> Result<Process, (String, &'static str)> {
     let program = match &launch.host_program {
         Some(program) => program.clone(),
-        None => std::env::current_exe().map_err(|error| (format!("the daemon's own program is not found: {error}"), "restart the daemon"))?,
+        None => std::env::current_exe()
+            .map_err(|error| (format!("the daemon's own program is not found: {error}"), "restart the daemon"))?,
     };
     let mut command = Command::new(&program);
     command
@@ -705,8 +711,10 @@ async fn spawn(launch: &Launch, spawner: &Spawner, socket: OwnedFd) -> Result<Pr
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
         .kill_on_drop(true);
-    spawner
-        .spawn(command)
-        .await
-        .map_err(|error| (format!("{} cannot be started: {error}", program.display()), "see whether the program was replaced, and the machine's limits"))
+    spawner.spawn(command).await.map_err(|error| {
+        (
+            format!("{} cannot be started: {error}", program.display()),
+            "see whether the program was replaced, and the machine's limits",
+        )
+    })
 }

@@ -28,7 +28,9 @@ pub enum CallError {
         reason: String,
     },
     /// The deadline passed.
-    #[error("host `{host}` of backend `{backend}`: `{method}` did not end within {deadline_ms} ms ({phase}); see whether the hypervisor answers, then repeat it")]
+    #[error(
+        "host `{host}` of backend `{backend}`: `{method}` did not end within {deadline_ms} ms ({phase}); see whether the hypervisor answers, then repeat it"
+    )]
     TimedOut {
         /// Name of the plugin.
         backend: String,
@@ -68,7 +70,9 @@ pub enum CallError {
         remedy: String,
     },
     /// The plugin's answer is not one.
-    #[error("backend `{backend}`: `{method}` was answered with something that is no reply ({reason}); report it to the plugin's maker")]
+    #[error(
+        "backend `{backend}`: `{method}` was answered with something that is no reply ({reason}); report it to the plugin's maker"
+    )]
     Protocol {
         /// Name of the plugin.
         backend: String,
@@ -186,11 +190,9 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         let text = error.to_string();
         match error {
-            CallError::Failure(failure) => {
-                Self::new(kind_of(&failure.code), failure.object, failure.message, failure.remedy)
-                    .with_code(failure.code)
-                    .with_detail(failure.detail)
-            }
+            CallError::Failure(failure) => Self::new(kind_of(&failure.code), failure.object, failure.message, failure.remedy)
+                .with_code(failure.code)
+                .with_detail(failure.detail),
             CallError::ChildDied { backend, method, reason, .. } => Self::new(
                 ErrorKind::BackendFailure,
                 format!("backend `{}`", shown(&backend)),

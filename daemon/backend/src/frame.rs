@@ -43,9 +43,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Open, Self::Call, Self::Cancel, Self::Ready, Self::Reply, Self::Event]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [Self::Open, Self::Call, Self::Cancel, Self::Ready, Self::Reply, Self::Event].into_iter().find(|kind| *kind as u8 == byte)
     }
 
     fn limit(self) -> usize {
@@ -258,10 +256,7 @@ mod tests {
         let event = header(Kind::Event, 1, MAX_EVENT_BYTES + 1, 0);
         assert!(matches!(feed(&mut Decoder::default(), &event, 100), Err(FrameError::TooLong { .. })));
         let fds = header(Kind::Reply, 1, 0, 2);
-        assert_eq!(
-            feed(&mut Decoder::default(), &fds, 100).unwrap_err(),
-            FrameError::Descriptors { declared: 2, arrived: 0 }
-        );
+        assert_eq!(feed(&mut Decoder::default(), &fds, 100).unwrap_err(), FrameError::Descriptors { declared: 2, arrived: 0 });
         let cancel = header(Kind::Cancel, 1, 0, 1);
         assert!(matches!(feed(&mut Decoder::default(), &cancel, 100), Err(FrameError::Descriptors { .. })));
     }

@@ -189,9 +189,7 @@ pub(crate) fn serve(socket: OwnedFd, plugin: &Path) -> Result<(), ServeError> {
     let mut version = String::new();
     let opened = open(plugin, &config, &outlet, &mut version);
     let (ready, instance) = match opened {
-        Ok((instance, description)) => {
-            (Ready { description: Some(description), version, refused: None }, Some(instance))
-        }
+        Ok((instance, description)) => (Ready { description: Some(description), version, refused: None }, Some(instance)),
         Err(fault) => {
             let refused = Refused { reason: fault.reason, remedy: fault.remedy };
             (Ready { description: None, version, refused: Some(refused) }, None)
@@ -210,19 +208,30 @@ fn open(plugin: &Path, config: &[u8], outlet: &Arc<Outlet>, version: &mut String
     let label = loaded.name.clone();
     let report = "report it to the plugin's maker";
     let events = Arc::clone(outlet);
-    let instance = Instance::open(loaded, config, Box::new(move |bytes| {
-        if bytes.len() <= MAX_EVENT_BYTES {
-            // A socket that fails is seen by whoever reads from it.
-            let _sent = events.frame(Kind::Event, 0, bytes, &[]);
-        } else {
-            eprintln!("plugin-host: an event of {} bytes was dropped; the limit is {MAX_EVENT_BYTES}", bytes.len());
-        }
-    }))
+    let instance = Instance::open(
+        loaded,
+        config,
+        Box::new(move |bytes| {
+            if bytes.len() <= MAX_EVENT_BYTES {
+                // A socket that fails is seen by whoever reads from it.
+                let _sent = events.frame(Kind::Event, 0, bytes, &[]);
+            } else {
+                eprintln!("plugin-host: an event of {} bytes was dropped; the limit is {MAX_EVENT_BYTES}", bytes.len());
+            }
+        }),
+    )
     .map_err(|bytes| match serde_json::from_slice::<doc::Reply>(&bytes) {
         Ok(doc::Reply { err: Some(failure), .. }) => LoadFault {
-            reason: format!("plugin `{label}` refuses its configuration: {}{}", failure.message,
-                if failure.detail.is_empty() { String::new() } else { format!(" ({})", failure.detail) }),
-            remedy: if failure.remedy.is_empty() { "correct the plugin's section of the configuration".to_owned() } else { failure.remedy },
+            reason: format!(
+                "plugin `{label}` refuses its configuration: {}{}",
+                failure.message,
+                if failure.detail.is_empty() { String::new() } else { format!(" ({})", failure.detail) }
+            ),
+            remedy: if failure.remedy.is_empty() {
+                "correct the plugin's section of the configuration".to_owned()
+            } else {
+                failure.remedy
+            },
         },
         _ => LoadFault { reason: format!("plugin `{label}` gave neither an instance nor a reason"), remedy: report.to_owned() },
     })?;
@@ -323,7 +332,13 @@ enum Turn {
 }
 
 impl Pool {
-    fn new(instance: Instance, concurrency: Concurrency, outlet: Arc<Outlet>, socket: Arc<OwnedFd>, decoder: Decoder) -> Arc<Self> {
+    fn new(
+        instance: Instance,
+        concurrency: Concurrency,
+        outlet: Arc<Outlet>,
+        socket: Arc<OwnedFd>,
+        decoder: Decoder,
+    ) -> Arc<Self> {
         let state = State {
             schedule: Schedule::new(concurrency),
             calls: HashMap::new(),
@@ -351,10 +366,8 @@ impl Pool {
         };
         // Give what still runs, and the plugin's own end, a moment; then the process goes.
         state.ended = Some(Ok(()));
-        let (mut state, late) = self
-            .end
-            .wait_timeout_while(state, CLOSE_GRACE, |state| state.threads > 0)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut state, late) =
+            self.end.wait_timeout_while(state, CLOSE_GRACE, |state| state.threads > 0).unwrap_or_else(PoisonError::into_inner);
         let handles = std::mem::take(&mut state.handles);
         drop(state);
         if late.timed_out() {
@@ -497,12 +510,8 @@ impl Pool {
             let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(CANCEL_REPEAT.subsec_nanos()) };
             match poll(&mut fds, Some(&pause)) {
                 Ok(0) => {
-                    let ids: Vec<String> = locked(&self.state)
-                        .calls
-                        .values()
-                        .filter(|call| call.cancelled)
-                        .map(|call| call.id.clone())
-                        .collect();
+                    let ids: Vec<String> =
+                        locked(&self.state).calls.values().filter(|call| call.cancelled).map(|call| call.id.clone()).collect();
                     for id in ids {
                         self.instance.cancel(&id);
                     }
@@ -519,7 +528,8 @@ impl Pool {
             Kind::Call => {
                 match serde_json::from_slice::<Peek<'_>>(&frame.payload) {
                     Ok(peek) => {
-                        let workspace = if peek.args.workspace.is_empty() { peek.args.machine.workspace } else { peek.args.workspace };
+                        let workspace =
+                            if peek.args.workspace.is_empty() { peek.args.machine.workspace } else { peek.args.workspace };
                         let (id, host, workspace) = (peek.id.into_owned(), peek.args.host.into_owned(), workspace.into_owned());
                         let mut state = locked(&self.state);
                         state.calls.insert(frame.call, Running { id, cancelled: false });
@@ -557,7 +567,9 @@ impl Pool {
                 // A socket that fails is seen by whoever reads from it.
                 Ok(()) => match self.outlet.frame(Kind::Reply, job.call, bytes, &fds) {
                     Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => {}
-                    Err(Errno::BADF) => self.fail(job.call, Failure::new(codes::INTERNAL, "a descriptor of the plugin's reply is not open")),
+                    Err(Errno::BADF) => {
+                        self.fail(job.call, Failure::new(codes::INTERNAL, "a descriptor of the plugin's reply is not open"))
+                    }
                     Err(error) => self.fail(
                         job.call,
                         Failure::new(codes::INTERNAL, format!("the reply cannot be sent: {error}")).retry(Retry::Later),

@@ -46,8 +46,9 @@ impl Loaded {
     pub(crate) fn load(path: &Path) -> Result<Self, LoadFault> {
         // SAFETY: running the library's initializers is what loading a plugin is; the operator chose the file. This happens in a
         // process that is there for it, or, in-process, for a plugin that was declared fit for that.
-        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
-            .map_err(|error| fault(format!("cannot be loaded: {}", chain(&error)), "install what is missing, or build it for this machine"))?;
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }.map_err(|error| {
+            fault(format!("cannot be loaded: {}", chain(&error)), "install what is missing, or build it for this machine")
+        })?;
         // Never closed; NODELETE says the same to the loader.
         let library = ManuallyDrop::new(library);
         // SAFETY: the symbol's type is fixed by the ABI.
@@ -191,9 +192,8 @@ impl Instance {
         let count = u32::try_from(fds.len().min(MAX_FDS)).unwrap_or(0);
         let mut reply = ReplyBuffer::empty();
         // SAFETY: `this` is open; request, descriptors and buffer are valid for the call.
-        let code = unsafe {
-            (self.plugin.call)(self.this, request.as_ptr(), request.len(), numbers.as_ptr(), count, &raw mut reply)
-        };
+        let code =
+            unsafe { (self.plugin.call)(self.this, request.as_ptr(), request.len(), numbers.as_ptr(), count, &raw mut reply) };
         Answer::new(code, reply, self.plugin.release)
     }
 

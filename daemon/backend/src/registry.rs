@@ -228,12 +228,7 @@ impl Backends {
     /// An empty registry that sends events to `events`. Its methods need a tokio runtime with I/O and time.
     #[must_use]
     pub fn new(events: UnboundedSender<BackendEvent>) -> Arc<Self> {
-        Arc::new(Self {
-            events,
-            spawner: Arc::new(Spawner::default()),
-            plugins: Mutex::default(),
-            hosts: Mutex::default(),
-        })
+        Arc::new(Self { events, spawner: Arc::new(Spawner::default()), plugins: Mutex::default(), hosts: Mutex::default() })
     }
 
     /// Adds a plugin and asks a child of it what it is. A plugin that cannot be used is listed all the same, with the reason; its
@@ -251,7 +246,8 @@ impl Backends {
         let path = config.path.clone();
         let looked_at = tokio::task::spawn_blocking(move || {
             let real = trusted(&path)?;
-            let digest = sha256(&real).map_err(|error| (format!("cannot be read: {error}"), "see whether the file is whole".to_owned()))?;
+            let digest = sha256(&real)
+                .map_err(|error| (format!("cannot be read: {error}"), "see whether the file is whole".to_owned()))?;
             Ok((real, digest))
         })
         .await
@@ -269,16 +265,14 @@ impl Backends {
         });
         let inspected = match fault {
             Some(fault) => Err(fault),
-            None => {
-                match Child::start(&launch, &self.spawner, Box::new(Inspector { events: self.events.clone() })).await {
-                    Ok(child) => {
-                        let known = (child.description.clone(), child.version.clone());
-                        child.stop().await;
-                        Ok(known)
-                    }
-                    Err(error) => Err(error),
+            None => match Child::start(&launch, &self.spawner, Box::new(Inspector { events: self.events.clone() })).await {
+                Ok(child) => {
+                    let known = (child.description.clone(), child.version.clone());
+                    child.stop().await;
+                    Ok(known)
                 }
-            }
+                Err(error) => Err(error),
+            },
         };
         let (known, fault) = match &inspected {
             Ok(known) => (Some(known.clone()), None),

@@ -58,10 +58,7 @@ impl<T> Schedule<T> {
     }
 
     fn queue_at_host(&mut self, job: Job<T>) {
-        let host = self
-            .hosts
-            .entry(job.host.clone())
-            .or_insert_with(|| HostQueue { running: 0, waiting: VecDeque::new() });
+        let host = self.hosts.entry(job.host.clone()).or_insert_with(|| HostQueue { running: 0, waiting: VecDeque::new() });
         if host.running < MAX_CALLS_PER_HOST {
             host.running += 1;
             self.runnable.push_back(job);

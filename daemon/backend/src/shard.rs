@@ -192,8 +192,24 @@ impl Shard {
                 let id = format!("close/{host}/{}", self.opens.fetch_add(1, Ordering::Relaxed));
                 let until = Instant::now() + CLOSE_DEADLINE;
                 let args = HostRef { host: host.to_owned() };
-                match self.send::<_, Value>(&serving.child, host, methods::HOST_CLOSE, &id, &args, until, CLOSE_DEADLINE, &mut Vec::new()).await {
-                    Some(Err(CallError::Failure(failure))) if matches!(failure.code.as_str(), codes::NOT_FOUND | codes::UNSUPPORTED) => Ok(()),
+                match self
+                    .send::<_, Value>(
+                        &serving.child,
+                        host,
+                        methods::HOST_CLOSE,
+                        &id,
+                        &args,
+                        until,
+                        CLOSE_DEADLINE,
+                        &mut Vec::new(),
+                    )
+                    .await
+                {
+                    Some(Err(CallError::Failure(failure)))
+                        if matches!(failure.code.as_str(), codes::NOT_FOUND | codes::UNSUPPORTED) =>
+                    {
+                        Ok(())
+                    }
                     Some(Err(error)) => Err(error),
                     Some(Ok(_)) | None => Ok(()),
                 }
@@ -236,10 +252,7 @@ impl Shard {
             children.extend(state.current.take().map(|serving| serving.child));
             children
         };
-        let stops: Vec<_> = children
-            .into_iter()
-            .map(|child| tokio::spawn(async move { child.stop().await }))
-            .collect();
+        let stops: Vec<_> = children.into_iter().map(|child| tokio::spawn(async move { child.stop().await })).collect();
         for stop in stops {
             // A stop that panicked has said so; the others go on.
             let _stopped = stop.await;
@@ -255,7 +268,13 @@ impl Shard {
     }
 
     /// A child in which the host is open, by `until`.
-    async fn ready(self: &Arc<Self>, host: &str, method: &str, until: Instant, deadline: Duration) -> Result<Arc<Child>, CallError> {
+    async fn ready(
+        self: &Arc<Self>,
+        host: &str,
+        method: &str,
+        until: Instant,
+        deadline: Duration,
+    ) -> Result<Arc<Child>, CallError> {
         let timed_out = |phase| CallError::TimedOut {
             backend: self.common.name.clone(),
             host: host.to_owned(),
@@ -451,7 +470,8 @@ impl Shard {
         };
         let answer = child.call(reserved, host, method, request, std::mem::take(fds), until, deadline).await;
         Some(answer.and_then(|(bytes, fds)| {
-            let protocol = |reason: String| CallError::Protocol { backend: self.common.name.clone(), method: method.to_owned(), reason };
+            let protocol =
+                |reason: String| CallError::Protocol { backend: self.common.name.clone(), method: method.to_owned(), reason };
             match serde_json::from_slice::<ReplyOf<R>>(&bytes) {
                 Ok(ReplyOf { err: Some(failure), .. }) => Err(CallError::Failure(failure)),
                 Ok(ReplyOf { ok: Some(value), .. }) => Ok((value, fds)),

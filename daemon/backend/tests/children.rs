@@ -151,7 +151,10 @@ async fn large_documents_pass_and_too_large_ones_are_named() {
     assert!(answer["got"].as_u64().unwrap() > 9_000_000);
     assert_eq!(answer["fill"].as_str().unwrap().len(), 20_000_000);
     let error = site.call("a", "x.big", "2", json!({ "reply_bytes": limits::MAX_FRAME_BYTES }), SOON).await.unwrap_err();
-    assert!(matches!(&error, CallError::Failure(failure) if failure.code == "internal" && failure.message.contains("the limit is")), "{error}");
+    assert!(
+        matches!(&error, CallError::Failure(failure) if failure.code == "internal" && failure.message.contains("the limit is")),
+        "{error}"
+    );
     let error = site.call("a", "x.big", "3", json!({ "fill": "z".repeat(limits::MAX_FRAME_BYTES) }), SOON).await.unwrap_err();
     assert!(matches!(error, CallError::Request { .. }), "{error}");
     assert_eq!(site.backends.status()[0].restarts, 0);
@@ -188,7 +191,9 @@ async fn peak(site: &Site, calls: &[(&str, &str)]) -> u64 {
     let tasks: Vec<_> = calls
         .iter()
         .enumerate()
-        .map(|(n, (host, workspace))| site.begin(host, "x.slow", &format!("p{n}"), json!({ "workspace": workspace, "ms": 150 }), SOON))
+        .map(|(n, (host, workspace))| {
+            site.begin(host, "x.slow", &format!("p{n}"), json!({ "workspace": workspace, "ms": 150 }), SOON)
+        })
         .collect();
     let mut peak = 0;
     for task in tasks {

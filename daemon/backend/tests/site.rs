@@ -25,7 +25,14 @@ fn machine() -> Value {
     })
 }
 
-async fn ask<R: serde::de::DeserializeOwned>(site: &Site, host: &str, method: &str, id: &str, more: Value, fds: Vec<OwnedFd>) -> Result<(R, Vec<OwnedFd>), CallError> {
+async fn ask<R: serde::de::DeserializeOwned>(
+    site: &Site,
+    host: &str,
+    method: &str,
+    id: &str,
+    more: Value,
+    fds: Vec<OwnedFd>,
+) -> Result<(R, Vec<OwnedFd>), CallError> {
     let mut args = json!({ "host": host, "workspace": WORKSPACE });
     for (name, value) in more.as_object().cloned().unwrap_or_default() {
         args[name] = value;
@@ -120,7 +127,8 @@ async fn lifecycle(isolation: Isolation) {
     let again = status(&site, "h2", methods::STOP, json!({ "guest_timeout_ms": 0 })).await;
     assert_eq!(again.reason, "shutdown", "a repeat tells how it went off");
     let mut disk = tempfile::tempfile().unwrap();
-    let (_, _): (Value, _) = ask(&site, "h2", methods::SAVE_DISK, "d", json!({}), vec![disk.try_clone().unwrap().into()]).await.unwrap();
+    let (_, _): (Value, _) =
+        ask(&site, "h2", methods::SAVE_DISK, "d", json!({}), vec![disk.try_clone().unwrap().into()]).await.unwrap();
     let mut sector = [0; 512];
     disk.rewind().unwrap();
     disk.read_exact(&mut sector).unwrap();
@@ -172,7 +180,11 @@ async fn thousands_of_hosts_share_one_child() {
     let status = site.backends.status();
     assert_eq!((status[0].hosts.len(), status[0].pids.len()), (2000, 1));
     let pid = status[0].pids[0];
-    rustix::process::kill_process(rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
     until("a fresh child serves", || site.pids().first().is_some_and(|now| *now != pid)).await;
     let (_, _): (HostListing, _) = ask(&site, "h1999", methods::HOST_LIST, "l", json!({}), Vec::new()).await.unwrap();
     site.backends.shutdown().await;
@@ -200,7 +212,8 @@ async fn trouble_comes_as_it_was_ordered() {
     let error = probed.unwrap_err();
     assert!(matches!(error, CallError::TimedOut { .. }) || error.code() == "timed-out", "{error}");
     put_image(&site, "h").await;
-    let refused = ask::<MachineStatus>(&site, "h", methods::STAGE, "s", json!({ "machine": machine() }), Vec::new()).await.unwrap_err();
+    let refused =
+        ask::<MachineStatus>(&site, "h", methods::STAGE, "s", json!({ "machine": machine() }), Vec::new()).await.unwrap_err();
     assert!(refused.to_string().contains("no network here"), "{refused}");
     assert_eq!(site.backends.status()[0].restarts, 0);
     site.backends.shutdown().await;

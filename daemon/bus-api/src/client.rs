@@ -17,12 +17,22 @@ pub type Args<'a> = BTreeMap<&'a str, Variant<'a>>;
 pub type ManagedObjects = BTreeMap<String, BTreeMap<String, Dict>>;
 
 /// The root object: workspaces, images, hosts, decisions, events.
-#[zbus::proxy(interface = "org.virtualworkspaces1.Manager", default_service = "org.virtualworkspaces1", default_path = "/org/virtualworkspaces1")]
+#[zbus::proxy(
+    interface = "org.virtualworkspaces1.Manager",
+    default_service = "org.virtualworkspaces1",
+    default_path = "/org/virtualworkspaces1"
+)]
 pub trait Manager {
     /// Creates a workspace.
-    fn create_workspace(&self, name: &str, spec: &Args<'_>, options: &Args<'_>) -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
+    fn create_workspace(
+        &self,
+        name: &str,
+        spec: &Args<'_>,
+        options: &Args<'_>,
+    ) -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
     /// Brings an image into the catalogue.
-    fn import_image(&self, name: &str, source: &Args<'_>, options: &Args<'_>) -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
+    fn import_image(&self, name: &str, source: &Args<'_>, options: &Args<'_>)
+    -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
     /// Asks the policies and changes nothing.
     fn explain(&self, verb: &str, object: &zbus::ObjectPath<'_>, request: &Args<'_>, options: &Args<'_>) -> zbus::Result<Dict>;
     /// A page of the workspaces that the caller may see, and the cursor of the next.
@@ -56,7 +66,11 @@ pub trait Manager {
 }
 
 /// A workspace.
-#[zbus::proxy(interface = "org.virtualworkspaces1.Workspace", default_service = "org.virtualworkspaces1", assume_defaults = false)]
+#[zbus::proxy(
+    interface = "org.virtualworkspaces1.Workspace",
+    default_service = "org.virtualworkspaces1",
+    assume_defaults = false
+)]
 pub trait Workspace {
     /// Starts it; the job.
     fn start(&self, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
@@ -119,7 +133,11 @@ pub trait Job {
 }
 
 /// The policies in force; on the root object.
-#[zbus::proxy(interface = "org.virtualworkspaces1.Policy", default_service = "org.virtualworkspaces1", default_path = "/org/virtualworkspaces1")]
+#[zbus::proxy(
+    interface = "org.virtualworkspaces1.Policy",
+    default_service = "org.virtualworkspaces1",
+    default_path = "/org/virtualworkspaces1"
+)]
 pub trait Policy {
     /// Reads the policy folder now; the generation in force.
     fn reload(&self, options: &Args<'_>) -> zbus::Result<u64>;
@@ -228,8 +246,7 @@ impl Client {
 
     /// All properties that an interface has at a path.
     pub async fn properties(&self, path: &str, interface: &str) -> Result<Dict, Failure> {
-        let reply =
-            self.connection.call_method(Some(names::BUS), path, Some(names::PROPERTIES), "GetAll", &(interface,)).await?;
+        let reply = self.connection.call_method(Some(names::BUS), path, Some(names::PROPERTIES), "GetAll", &(interface,)).await?;
         Ok(reply.body().deserialize()?)
     }
 

@@ -112,10 +112,9 @@ impl From<zbus::Error> for Failure {
             zbus::Error::MethodError(name, message, _) => Self::new(name.as_str(), message.as_deref().unwrap_or("no message")),
             zbus::Error::FDO(error) => (*error).into(),
             zbus::Error::DBus(error) => Self::new(error.name().as_str(), error.description().unwrap_or("no message")),
-            zbus::Error::Connection(cause, address) => Self::new(
-                "org.freedesktop.DBus.Error.NoServer",
-                &format!("cannot connect to the bus at `{address}`: {cause}"),
-            ),
+            zbus::Error::Connection(cause, address) => {
+                Self::new("org.freedesktop.DBus.Error.NoServer", &format!("cannot connect to the bus at `{address}`: {cause}"))
+            }
             zbus::Error::InputOutput(cause) => {
                 Self::new("org.freedesktop.DBus.Error.Disconnected", &format!("the connection to the bus is lost: {cause}"))
             }
@@ -148,7 +147,8 @@ fn split_code(message: &str) -> (&str, &str) {
     let Some((text, code)) = message.strip_suffix(']').and_then(|rest| rest.rsplit_once(" [")) else {
         return (message, "");
     };
-    let is_code = !code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
+    let is_code =
+        !code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
     if is_code { (text, code) } else { (message, "") }
 }
 
@@ -158,7 +158,10 @@ mod tests {
 
     #[test]
     fn a_code_at_the_end_is_taken_off() {
-        let failure = Failure::new("org.virtualworkspaces1.Error.NoHost", "workspace `a`: too large; ask for less [too-large-for-every-host]");
+        let failure = Failure::new(
+            "org.virtualworkspaces1.Error.NoHost",
+            "workspace `a`: too large; ask for less [too-large-for-every-host]",
+        );
         assert_eq!(failure.message, "workspace `a`: too large; ask for less");
         assert_eq!(failure.code, "too-large-for-every-host");
         assert_eq!(failure.exit_code(), exit::NO_HOST);

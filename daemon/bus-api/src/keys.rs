@@ -115,13 +115,8 @@ pub const SPEC: &[Key] = &[
 /// An element of `data-disks`.
 pub const DATA_DISK: &[Key] = &[key(IMAGE, "s"), key(SIZE_GIB, "t"), key(IOPS, "t"), key(KIB_PER_SECOND, "t")];
 /// An element of `nics`.
-pub const NIC: &[Key] = &[
-    key(KIND, "s"),
-    key(SOURCE, "s"),
-    key(MAC, "s"),
-    key(INBOUND_KIB_PER_SECOND, "t"),
-    key(OUTBOUND_KIB_PER_SECOND, "t"),
-];
+pub const NIC: &[Key] =
+    &[key(KIND, "s"), key(SOURCE, "s"), key(MAC, "s"), key(INBOUND_KIB_PER_SECOND, "t"), key(OUTBOUND_KIB_PER_SECOND, "t")];
 /// An element of `access`: a right and one of the others.
 pub const GRANT: &[Key] = &[key(RIGHT, "s"), key(USER, "s"), key(GROUP, "s"), key(UID, "u"), key(GID, "u")];
 /// `Manager.ImportImage`: source.
@@ -167,8 +162,7 @@ pub const WORKSPACE_CHANGES: &[Key] = &[key(NAME, "s"), key(LABELS, "a{ss}"), ke
 /// `Image.Change`: changes.
 pub const IMAGE_CHANGES: &[Key] = &[key(NAME, "s"), key(VISIBILITY, "s")];
 /// `Manager.List`: filter.
-pub const LIST_FILTER: &[Key] =
-    &[key(NAME, "s"), key(OWNER, "u"), key(STATE, "s"), key(HOST, "s"), key(LABEL, "a{ss}")];
+pub const LIST_FILTER: &[Key] = &[key(NAME, "s"), key(OWNER, "u"), key(STATE, "s"), key(HOST, "s"), key(LABEL, "a{ss}")];
 /// `Manager.Decisions`: filter.
 pub const DECISIONS_FILTER: &[Key] = &[key(WORKSPACE, "o"), key(ID, "s"), key(VERDICT, "s"), key(SINCE, "t")];
 /// `Manager.Explain`: request, for launch; beside the keys of [`SPEC`].
@@ -325,7 +319,13 @@ mod tests {
             }
             let arg = text.split("<arg ").find(|arg| arg.starts_with("name=\"options\"")).unwrap();
             assert_documented(arg, method.options, &format!("{}.{} options", method.interface, method.name));
-            assert_eq!(arg.matches("` (").count(), method.options.len(), "{}.{} documents other options", method.interface, method.name);
+            assert_eq!(
+                arg.matches("` (").count(),
+                method.options.len(),
+                "{}.{} documents other options",
+                method.interface,
+                method.name
+            );
         }
         let create = method_text(crate::names::MANAGER, "CreateWorkspace");
         for keys in [DATA_DISK, NIC, GRANT] {

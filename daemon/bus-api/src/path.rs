@@ -139,10 +139,7 @@ mod tests {
             assert_eq!(Object::parse(&object.to_string()), Some(object));
         }
         assert_eq!(Object::Host("h-1".to_owned()).to_string(), "/org/virtualworkspaces1/hosts/h_2d1");
-        assert_eq!(
-            Object::Workspace(0x5e1f).to_string(),
-            "/org/virtualworkspaces1/workspaces/w00000000000000000000000000005e1f"
-        );
+        assert_eq!(Object::Workspace(0x5e1f).to_string(), "/org/virtualworkspaces1/workspaces/w00000000000000000000000000005e1f");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A bundle: a serialized workspace. It holds no host; one bundle, one life.
 
-use crate::id::{BundleId, WorkspaceId};
 use crate::Timestamp;
+use crate::id::{BundleId, WorkspaceId};
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]

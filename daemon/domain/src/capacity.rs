@@ -51,9 +51,10 @@ impl Resources {
             ("vcpus", self.vcpus, available.vcpus),
             ("disk_gib", self.disk_gib, available.disk_gib),
         ];
-        pairs
-            .into_iter()
-            .find(|(_, asked, available)| asked > available)
-            .map(|(resource, asked, available)| Shortage { resource, asked, available })
+        pairs.into_iter().find(|(_, asked, available)| asked > available).map(|(resource, asked, available)| Shortage {
+            resource,
+            asked,
+            available,
+        })
     }
 }

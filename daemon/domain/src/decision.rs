@@ -2,14 +2,14 @@
 //!
 //! The inputs are plain facts. The same inputs and the same policy set give the same verdict, today and in a replay.
 
-use crate::capacity::Resources;
+use crate::Timestamp;
 use crate::caller::Caller;
+use crate::capacity::Resources;
 use crate::id::{DecisionId, HostName, PolicyHash, WorkspaceId};
 use crate::image::Image;
 use crate::site::{Reservation, Usage};
 use crate::spec::{Grant, Nic};
 use crate::workspace::Workspace;
-use crate::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -128,10 +128,7 @@ impl Verb {
     /// policies and hosts.
     #[must_use]
     pub fn native_for_admins(self) -> bool {
-        matches!(
-            self,
-            Self::View | Self::Stop | Self::Destroy | Self::PolicyManage | Self::HostManage | Self::SiteManage
-        )
+        matches!(self, Self::View | Self::Stop | Self::Destroy | Self::PolicyManage | Self::HostManage | Self::SiteManage)
     }
 
     /// Whether the verb is always for administrators alone, whatever the policies say.
@@ -372,4 +369,3 @@ pub struct Decision {
     /// The judged hosts: all of them in an explanation, the best few in a record.
     pub hosts: Vec<HostJudgement>,
 }
-

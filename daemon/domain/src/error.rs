@@ -149,12 +149,7 @@ impl Error {
 
     /// An [`ErrorKind::Internal`]: `detail` is logged, never sent.
     pub fn internal(object: impl Into<String>, detail: impl Into<String>) -> Self {
-        let mut error = Self::new(
-            ErrorKind::Internal,
-            object,
-            "failed inside the daemon",
-            "see the daemon's log and report it",
-        );
+        let mut error = Self::new(ErrorKind::Internal, object, "failed inside the daemon", "see the daemon's log and report it");
         error.detail = detail.into();
         error
     }

@@ -1,7 +1,7 @@
 //! What is told to subscribers. Made only from committed changes, numbered without gaps per daemon.
 
-use crate::id::{HostName, ImageId, JobId, WorkspaceId};
 use crate::Timestamp;
+use crate::id::{HostName, ImageId, JobId, WorkspaceId};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! A host: a machine with a hypervisor that a backend plugin administers.
 
+use crate::Timestamp;
 use crate::capacity::Resources;
 use crate::id::HostName;
-use crate::Timestamp;
 use std::collections::BTreeMap;
 
 /// How guests run on the host, as seen by booting one, not as claimed.

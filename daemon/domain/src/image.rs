@@ -1,7 +1,7 @@
 //! An image of the catalogue: what a workspace's root disk is made from.
 
-use crate::id::ImageId;
 use crate::Timestamp;
+use crate::id::ImageId;
 
 /// The format of a disk's bytes. Always stated, never probed: probing is a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,8 +1,8 @@
 //! A job: one durable operation, as its owner sees it and as recovery finds it.
 
+use crate::Timestamp;
 use crate::error::Error;
 use crate::id::{HostName, ImageId, JobId, WorkspaceId};
-use crate::Timestamp;
 
 /// What a job does. Each kind has a table of steps in `vwsd`'s `operate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,8 +99,7 @@ pub enum JobState {
 
 impl JobState {
     /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::Running, Self::Undoing, Self::Done, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 6] = [Self::Queued, Self::Running, Self::Undoing, Self::Done, Self::Failed, Self::Cancelled];
 
     /// The word on the bus.
     #[must_use]

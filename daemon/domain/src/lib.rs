@@ -26,8 +26,8 @@ pub use bundle::{Bundle, BundleFile};
 pub use caller::Caller;
 pub use capacity::{Resources, Shortage};
 pub use decision::{
-    AccessInput, Decision, HostJudgement, HostOutcome, PlacementInput, QuotaInput, Request, Restriction, Rule,
-    UsageSet, Verb, Verdict, VerdictKind,
+    AccessInput, Decision, HostJudgement, HostOutcome, PlacementInput, QuotaInput, Request, Restriction, Rule, UsageSet, Verb,
+    Verdict, VerdictKind,
 };
 pub use error::{Error, ErrorKind, Result, shown};
 pub use event::Event;
@@ -39,8 +39,8 @@ pub use lease::{EndAction, Lease, LeaseDue};
 pub use lifecycle::{Illegal, State, StateEvent, Target};
 pub use place::{Candidate, capacity_filter, choose};
 pub use site::{AnsweredRequest, Change, Reservation, Site, Usage};
-pub use spec::{checked_catalogue_name, checked_digest, checked_labels};
 pub use spec::{DataDisk, DiskLimits, DiskSource, Grant, ImageRef, Nic, NicLimits, NicNetwork, Right, Spec, Subject, limits};
+pub use spec::{checked_catalogue_name, checked_digest, checked_labels};
 pub use workspace::{Cause, Workspace};
 
 /// Microseconds since the Unix epoch, UTC. The only notion of time in the core.

@@ -167,9 +167,17 @@ impl State {
     #[must_use]
     pub fn runs(self) -> bool {
         match self {
-            Self::Starting | Self::Running | Self::Stopping | Self::Paused | Self::Serializing | Self::Restoring | Self::Migrating
+            Self::Starting
+            | Self::Running
+            | Self::Stopping
+            | Self::Paused
+            | Self::Serializing
+            | Self::Restoring
+            | Self::Migrating
             | Self::Unknown => true,
-            Self::Reserved | Self::Staging | Self::Stopped | Self::Serialized | Self::Destroying | Self::Gone | Self::Broken => false,
+            Self::Reserved | Self::Staging | Self::Stopped | Self::Serialized | Self::Destroying | Self::Gone | Self::Broken => {
+                false
+            }
         }
     }
 
@@ -184,75 +192,217 @@ impl State {
         match event {
             E::DestroyBegan => match self {
                 S::Gone => illegal,
-                S::Reserved | S::Staging | S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Serializing
-                | S::Serialized | S::Restoring | S::Migrating | S::Destroying | S::Broken | S::Unknown => Ok(S::Destroying),
+                S::Reserved
+                | S::Staging
+                | S::Stopped
+                | S::Starting
+                | S::Running
+                | S::Stopping
+                | S::Paused
+                | S::Serializing
+                | S::Serialized
+                | S::Restoring
+                | S::Migrating
+                | S::Destroying
+                | S::Broken
+                | S::Unknown => Ok(S::Destroying),
             },
             E::Destroyed => match self {
                 S::Destroying | S::Gone => Ok(S::Gone),
-                S::Reserved | S::Staging | S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Serializing
-                | S::Serialized | S::Restoring | S::Migrating | S::Broken | S::Unknown => illegal,
+                S::Reserved
+                | S::Staging
+                | S::Stopped
+                | S::Starting
+                | S::Running
+                | S::Stopping
+                | S::Paused
+                | S::Serializing
+                | S::Serialized
+                | S::Restoring
+                | S::Migrating
+                | S::Broken
+                | S::Unknown => illegal,
             },
             E::Broke => match self {
                 S::Gone => illegal,
-                S::Reserved | S::Staging | S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Serializing
-                | S::Serialized | S::Restoring | S::Migrating | S::Destroying | S::Broken | S::Unknown => Ok(S::Broken),
+                S::Reserved
+                | S::Staging
+                | S::Stopped
+                | S::Starting
+                | S::Running
+                | S::Stopping
+                | S::Paused
+                | S::Serializing
+                | S::Serialized
+                | S::Restoring
+                | S::Migrating
+                | S::Destroying
+                | S::Broken
+                | S::Unknown => Ok(S::Broken),
             },
             E::ContactLost => match self {
                 // On no host, or on its way out: no host can be lost.
                 S::Reserved | S::Serialized | S::Destroying | S::Gone => Ok(self),
-                S::Staging | S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Serializing | S::Restoring
-                | S::Migrating | S::Broken | S::Unknown => Ok(S::Unknown),
+                S::Staging
+                | S::Stopped
+                | S::Starting
+                | S::Running
+                | S::Stopping
+                | S::Paused
+                | S::Serializing
+                | S::Restoring
+                | S::Migrating
+                | S::Broken
+                | S::Unknown => Ok(S::Unknown),
             },
             E::StageBegan => match self {
                 S::Reserved | S::Staging => Ok(S::Staging),
-                S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Serializing | S::Serialized | S::Restoring
-                | S::Migrating | S::Destroying | S::Gone | S::Broken | S::Unknown => illegal,
+                S::Stopped
+                | S::Starting
+                | S::Running
+                | S::Stopping
+                | S::Paused
+                | S::Serializing
+                | S::Serialized
+                | S::Restoring
+                | S::Migrating
+                | S::Destroying
+                | S::Gone
+                | S::Broken
+                | S::Unknown => illegal,
             },
             E::Staged => match self {
                 S::Staging | S::Stopped => Ok(S::Stopped),
-                S::Reserved | S::Starting | S::Running | S::Stopping | S::Paused | S::Serializing | S::Serialized | S::Restoring
-                | S::Migrating | S::Destroying | S::Gone | S::Broken | S::Unknown => illegal,
+                S::Reserved
+                | S::Starting
+                | S::Running
+                | S::Stopping
+                | S::Paused
+                | S::Serializing
+                | S::Serialized
+                | S::Restoring
+                | S::Migrating
+                | S::Destroying
+                | S::Gone
+                | S::Broken
+                | S::Unknown => illegal,
             },
             E::StartBegan => match self {
                 S::Stopped | S::Starting => Ok(S::Starting),
-                S::Reserved | S::Staging | S::Running | S::Stopping | S::Paused | S::Serializing | S::Serialized | S::Restoring
-                | S::Migrating | S::Destroying | S::Gone | S::Broken | S::Unknown => illegal,
+                S::Reserved
+                | S::Staging
+                | S::Running
+                | S::Stopping
+                | S::Paused
+                | S::Serializing
+                | S::Serialized
+                | S::Restoring
+                | S::Migrating
+                | S::Destroying
+                | S::Gone
+                | S::Broken
+                | S::Unknown => illegal,
             },
             E::StopBegan => match self {
                 S::Running | S::Paused | S::Stopping | S::Starting => Ok(S::Stopping),
-                S::Reserved | S::Staging | S::Stopped | S::Serializing | S::Serialized | S::Restoring | S::Migrating | S::Destroying
-                | S::Gone | S::Broken | S::Unknown => illegal,
+                S::Reserved
+                | S::Staging
+                | S::Stopped
+                | S::Serializing
+                | S::Serialized
+                | S::Restoring
+                | S::Migrating
+                | S::Destroying
+                | S::Gone
+                | S::Broken
+                | S::Unknown => illegal,
             },
             E::SerializeBegan => match self {
                 S::Running | S::Paused | S::Serializing => Ok(S::Serializing),
-                S::Reserved | S::Staging | S::Stopped | S::Starting | S::Stopping | S::Serialized | S::Restoring | S::Migrating
-                | S::Destroying | S::Gone | S::Broken | S::Unknown => illegal,
+                S::Reserved
+                | S::Staging
+                | S::Stopped
+                | S::Starting
+                | S::Stopping
+                | S::Serialized
+                | S::Restoring
+                | S::Migrating
+                | S::Destroying
+                | S::Gone
+                | S::Broken
+                | S::Unknown => illegal,
             },
             E::Serialized => match self {
                 S::Serializing | S::Serialized => Ok(S::Serialized),
-                S::Reserved | S::Staging | S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Restoring
-                | S::Migrating | S::Destroying | S::Gone | S::Broken | S::Unknown => illegal,
+                S::Reserved
+                | S::Staging
+                | S::Stopped
+                | S::Starting
+                | S::Running
+                | S::Stopping
+                | S::Paused
+                | S::Restoring
+                | S::Migrating
+                | S::Destroying
+                | S::Gone
+                | S::Broken
+                | S::Unknown => illegal,
             },
             E::RestoreBegan => match self {
                 S::Serialized | S::Restoring => Ok(S::Restoring),
-                S::Reserved | S::Staging | S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Serializing
-                | S::Migrating | S::Destroying | S::Gone | S::Broken | S::Unknown => illegal,
+                S::Reserved
+                | S::Staging
+                | S::Stopped
+                | S::Starting
+                | S::Running
+                | S::Stopping
+                | S::Paused
+                | S::Serializing
+                | S::Migrating
+                | S::Destroying
+                | S::Gone
+                | S::Broken
+                | S::Unknown => illegal,
             },
             E::RestoreUndone => match self {
                 S::Restoring | S::Serialized => Ok(S::Serialized),
-                S::Reserved | S::Staging | S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Serializing
-                | S::Migrating | S::Destroying | S::Gone | S::Broken | S::Unknown => illegal,
+                S::Reserved
+                | S::Staging
+                | S::Stopped
+                | S::Starting
+                | S::Running
+                | S::Stopping
+                | S::Paused
+                | S::Serializing
+                | S::Migrating
+                | S::Destroying
+                | S::Gone
+                | S::Broken
+                | S::Unknown => illegal,
             },
             E::MigrateBegan => match self {
                 S::Running | S::Migrating => Ok(S::Migrating),
-                S::Reserved | S::Staging | S::Stopped | S::Starting | S::Stopping | S::Paused | S::Serializing | S::Serialized
-                | S::Restoring | S::Destroying | S::Gone | S::Broken | S::Unknown => illegal,
+                S::Reserved
+                | S::Staging
+                | S::Stopped
+                | S::Starting
+                | S::Stopping
+                | S::Paused
+                | S::Serializing
+                | S::Serialized
+                | S::Restoring
+                | S::Destroying
+                | S::Gone
+                | S::Broken
+                | S::Unknown => illegal,
             },
             E::SeenRunning => self.seen(event, S::Running),
             E::SeenPaused => self.seen(event, S::Paused),
             E::SeenStopped => self.seen(event, S::Stopped),
             E::SeenAbsent => match self {
-                S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Migrating | S::Broken | S::Unknown => Ok(S::Broken),
+                S::Stopped | S::Starting | S::Running | S::Stopping | S::Paused | S::Migrating | S::Broken | S::Unknown => {
+                    Ok(S::Broken)
+                }
                 // On no host, or a job at work on it knows better.
                 S::Reserved | S::Staging | S::Serializing | S::Serialized | S::Restoring | S::Destroying | S::Gone => Ok(self),
             },
@@ -263,8 +413,16 @@ impl State {
     /// workspace that is on no host or on its way out.
     fn seen(self, event: StateEvent, observed: Self) -> Result<Self, Illegal> {
         match self {
-            Self::Stopped | Self::Starting | Self::Running | Self::Stopping | Self::Paused | Self::Serializing | Self::Restoring
-            | Self::Migrating | Self::Unknown | Self::Broken => Ok(observed),
+            Self::Stopped
+            | Self::Starting
+            | Self::Running
+            | Self::Stopping
+            | Self::Paused
+            | Self::Serializing
+            | Self::Restoring
+            | Self::Migrating
+            | Self::Unknown
+            | Self::Broken => Ok(observed),
             Self::Destroying => Ok(Self::Destroying),
             Self::Reserved | Self::Staging | Self::Serialized | Self::Gone => Err(Illegal { state: self, event }),
         }

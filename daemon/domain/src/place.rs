@@ -25,15 +25,15 @@ pub fn capacity_filter(request: &Request, candidate: &Candidate) -> Option<HostO
     let no = |code: &str, text: String| {
         Some(HostOutcome::Filtered { rule: Rule { file: "native".to_owned(), line: 0 }, code: code.to_owned(), text })
     };
-    if let Some(wanted) = &request.host {
-        if *wanted != host.name {
-            return no("other-host", format!("the request names host `{wanted}`"));
-        }
+    if let Some(wanted) = &request.host
+        && *wanted != host.name
+    {
+        return no("other-host", format!("the request names host `{wanted}`"));
     }
-    if let Some(backend) = &request.backend {
-        if *backend != host.backend {
-            return no("backend", format!("needs backend `{backend}`, the host has `{}`", host.backend));
-        }
+    if let Some(backend) = &request.backend
+        && *backend != host.backend
+    {
+        return no("backend", format!("needs backend `{backend}`, the host has `{}`", host.backend));
     }
     if !host.enabled {
         return no("disabled", "takes no new workspaces".to_owned());
@@ -55,7 +55,16 @@ pub fn capacity_filter(request: &Request, candidate: &Candidate) -> Option<HostO
         );
     }
     request.resources.shortage(candidate.free).and_then(|short| {
-        no("no-room", format!("{} of {} {} free, {} asked", short.available, available_of(host, short.resource), short.resource, short.asked))
+        no(
+            "no-room",
+            format!(
+                "{} of {} {} free, {} asked",
+                short.available,
+                available_of(host, short.resource),
+                short.resource,
+                short.asked
+            ),
+        )
     })
 }
 

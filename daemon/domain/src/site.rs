@@ -2,6 +2,7 @@
 //! time; usage, free capacity and counts are derived from reservations. The sums kept per owner, group and host are an index
 //! that [`Site::recomputed`] must always equal (`vws doctor` compares them).
 
+use crate::Timestamp;
 use crate::bundle::Bundle;
 use crate::capacity::Resources;
 use crate::decision::Decision;
@@ -12,7 +13,6 @@ use crate::image::Image;
 use crate::job::Job;
 use crate::place::Candidate;
 use crate::workspace::Workspace;
-use crate::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -257,11 +257,8 @@ impl Site {
             return;
         };
         let usage = self.by_host.get(name).map(|sum| sum.usage).unwrap_or_default();
-        let candidate = Candidate {
-            host: Arc::clone(host),
-            free: host.capacity().minus(usage.resources),
-            workspaces: usage.workspaces,
-        };
+        let candidate =
+            Candidate { host: Arc::clone(host), free: host.capacity().minus(usage.resources), workspaces: usage.workspaces };
         match place {
             Ok(index) => {
                 if let Some(slot) = self.candidates.get_mut(index) {
@@ -309,9 +306,11 @@ impl Site {
             && self.by_group == other.by_group
             && self.by_host == other.by_host
             && self.candidates.len() == other.candidates.len()
-            && self.candidates.iter().zip(&other.candidates).all(|(one, two)| {
-                one.host == two.host && one.free == two.free && one.workspaces == two.workspaces
-            })
+            && self
+                .candidates
+                .iter()
+                .zip(&other.candidates)
+                .all(|(one, two)| one.host == two.host && one.free == two.free && one.workspaces == two.workspaces)
     }
 
     /// A live workspace.

@@ -341,10 +341,7 @@ pub(crate) fn checked_workspace_name(name: &str) -> Result<()> {
     }
     Err(Error::invalid(
         format!("workspace name `{}`", shown(name)),
-        format!(
-            "is not a host name label: 1 to {} characters of a-z A-Z 0-9 and -, no - at either end",
-            limits::NAME_CHARS
-        ),
+        format!("is not a host name label: 1 to {} characters of a-z A-Z 0-9 and -, no - at either end", limits::NAME_CHARS),
         "choose another name",
     ))
 }
@@ -371,7 +368,11 @@ pub fn checked_digest(text: &str) -> Result<String> {
     if lower.len() == 64 && lower.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(lower);
     }
-    Err(Error::invalid(format!("digest `{}`", shown(text)), "is not 64 hexadecimal digits", "give the sha256 of the file, as `sha256sum` prints it"))
+    Err(Error::invalid(
+        format!("digest `{}`", shown(text)),
+        "is not 64 hexadecimal digits",
+        "give the sha256 of the file, as `sha256sum` prints it",
+    ))
 }
 
 /// Labels of a workspace or a host.
@@ -433,11 +434,7 @@ fn range(field: &str, value: u64, least: u64, most: u64) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(Error::invalid(
-        format!("{field} {value}"),
-        format!("is outside {least} to {most}"),
-        "ask for an amount in that range",
-    ))
+    Err(Error::invalid(format!("{field} {value}"), format!("is outside {least} to {most}"), "ask for an amount in that range"))
 }
 
 fn count(field: &str, have: usize, most: usize) -> Result<()> {

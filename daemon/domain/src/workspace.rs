@@ -1,11 +1,11 @@
 //! A workspace as it is stored: the nouns of its life in one record.
 
+use crate::Timestamp;
 use crate::capacity::Resources;
 use crate::id::{BundleId, HostName, ImageId, JobId, WorkspaceId};
 use crate::lease::Lease;
 use crate::lifecycle::{State, Target};
 use crate::spec::Spec;
-use crate::Timestamp;
 
 /// Why a workspace is in its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -27,20 +27,22 @@ fn host(name: &str, vcpus: u64) -> Arc<Host> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let reservation = (0_u128..6, 0_u32..3, 0_usize..4, 1_u64..9, any::<bool>(), 0_u64..10_000).prop_map(|(id, owner, place, vcpus, running, until)| {
-        Change::PutReservation(Arc::new(Reservation {
-            workspace: WorkspaceId(id),
-            name: format!("w{id}"),
-            owner,
-            group: format!("g{}", owner % 2),
-            host: ["a", "b", "c"].get(place).map(|name| HostName::parse(name).unwrap()),
-            resources: Resources { vcpus, memory_mib: vcpus * 512, disk_gib: vcpus },
-            running,
-            labels: BTreeMap::new(),
-            lease_from: Timestamp(0),
-            lease_until: (until > 0).then(|| Timestamp(0).plus_seconds(until)),
-        }))
-    });
+    let reservation = (0_u128..6, 0_u32..3, 0_usize..4, 1_u64..9, any::<bool>(), 0_u64..10_000).prop_map(
+        |(id, owner, place, vcpus, running, until)| {
+            Change::PutReservation(Arc::new(Reservation {
+                workspace: WorkspaceId(id),
+                name: format!("w{id}"),
+                owner,
+                group: format!("g{}", owner % 2),
+                host: ["a", "b", "c"].get(place).map(|name| HostName::parse(name).unwrap()),
+                resources: Resources { vcpus, memory_mib: vcpus * 512, disk_gib: vcpus },
+                running,
+                labels: BTreeMap::new(),
+                lease_from: Timestamp(0),
+                lease_until: (until > 0).then(|| Timestamp(0).plus_seconds(until)),
+            }))
+        },
+    );
     prop_oneof![
         4 => reservation,
         2 => (0_u128..6).prop_map(|id| Change::ReleaseReservation(WorkspaceId(id))),

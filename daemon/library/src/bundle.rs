@@ -70,7 +70,12 @@ impl Library {
     pub fn bundle_open(&self, id: BundleId, files: &[BundleFile], watch: Watch<'_>) -> Result<(Value, Vec<(String, File)>)> {
         let folder = self.whole_path(id);
         if !folder.is_dir() {
-            return Err(Error::new(ErrorKind::NotFound, object(id), "is not in the library", "`vws doctor` says what became of it"));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                object(id),
+                "is not in the library",
+                "`vws doctor` says what became of it",
+            ));
         }
         let manifest = self.manifest(id, &folder)?;
         if manifest.get(FILES) != Some(&listed(files)) {
@@ -81,14 +86,21 @@ impl Library {
         let mut opened = Vec::with_capacity(files.len());
         for expected in files {
             let path = folder.join(checked_name(id, &expected.name)?);
-            let mut file = File::open(&path).map_err(|error| damaged(id, &format!("its file `{}` cannot be opened: {error}", expected.name)))?;
-            let unreadable = |error: std::io::Error| damaged(id, &format!("its file `{}` cannot be read: {error}", expected.name));
+            let mut file = File::open(&path)
+                .map_err(|error| damaged(id, &format!("its file `{}` cannot be opened: {error}", expected.name)))?;
+            let unreadable =
+                |error: std::io::Error| damaged(id, &format!("its file `{}` cannot be read: {error}", expected.name));
             let found = copy::digest(&mut file, total, done, &mut *watch)
                 .map_err(unreadable)?
                 .ok_or_else(|| fail::cancelled(object(id)))?;
             if found.digest != expected.digest {
                 let of = format!("file `{}` of {}", expected.name, object(id));
-                return Err(fail::wrong_digest(of, &expected.digest, &found.digest, "put back a copy of the bundle; what is there cannot be resumed"));
+                return Err(fail::wrong_digest(
+                    of,
+                    &expected.digest,
+                    &found.digest,
+                    "put back a copy of the bundle; what is there cannot be resumed",
+                ));
             }
             std::io::Seek::rewind(&mut file).map_err(unreadable)?;
             done = done.saturating_add(found.size_bytes);

@@ -101,11 +101,9 @@ fn refused(object: &str, refusal: &Refusal) -> Error {
             format!("has a backing file inside, `{name}`: it is not the whole disk"),
             "flatten it where its backing file is: qemu-img convert -f qcow2 -O qcow2 OLD NEW",
         ),
-        Refusal::Encrypted => invalid(
-            "encrypted",
-            "is encrypted".to_owned(),
-            "decrypt it with qemu-img convert; encrypt inside the guest instead",
-        ),
+        Refusal::Encrypted => {
+            invalid("encrypted", "is encrypted".to_owned(), "decrypt it with qemu-img convert; encrypt inside the guest instead")
+        }
         Refusal::ExternalData => {
             invalid("external-data", "keeps its data in another file: it is not the whole disk".to_owned(), convert)
         }

@@ -44,8 +44,7 @@ pub(crate) fn failed(object: impl Into<String>, doing: &str, folder: &Path, need
 
 /// The bytes are not what was expected.
 pub(crate) fn wrong_digest(object: impl Into<String>, expected: &str, found: &str, remedy: &str) -> Error {
-    Error::new(ErrorKind::Damaged, object, format!("has the sha256 {found}, expected was {expected}"), remedy)
-        .with_code("digest")
+    Error::new(ErrorKind::Damaged, object, format!("has the sha256 {found}, expected was {expected}"), remedy).with_code("digest")
 }
 
 /// Somebody asked to stop.

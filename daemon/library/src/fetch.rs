@@ -128,12 +128,9 @@ fn public(url: &str) -> String {
 
 fn refused(object: &str, status: StatusCode) -> Error {
     match status {
-        StatusCode::NOT_FOUND | StatusCode::GONE => Error::new(
-            ErrorKind::NotFound,
-            object,
-            format!("is not there: the server answered {status}"),
-            "see to the URL",
-        ),
+        StatusCode::NOT_FOUND | StatusCode::GONE => {
+            Error::new(ErrorKind::NotFound, object, format!("is not there: the server answered {status}"), "see to the URL")
+        }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::invalid(
             object,
             format!("was refused by the server: {status}"),

@@ -8,10 +8,7 @@
 //! blobs/sha256/<64 digits>                     0444
 //! bundles/<bundle id>/{manifest.json,memory,disk-0,...}
 //! ```
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
 mod blob;
 mod bundle;

@@ -135,9 +135,10 @@ fn tables_inside(t: &Tables) -> Result<(), Refusal> {
 
 /// The name of the backing file, for the message.
 fn backing_name(start: &[u8], at: u64, length: u32) -> String {
-    let name = usize::try_from(at).ok().zip(usize::try_from(length.min(BACKING_NAME_BYTES)).ok()).and_then(|(at, length)| {
-        start.get(at..at.checked_add(length)?)
-    });
+    let name = usize::try_from(at)
+        .ok()
+        .zip(usize::try_from(length.min(BACKING_NAME_BYTES)).ok())
+        .and_then(|(at, length)| start.get(at..at.checked_add(length)?));
     name.map_or_else(|| "?".to_owned(), |name| vws_domain::shown(&String::from_utf8_lossy(name)))
 }
 
@@ -197,7 +198,13 @@ mod tests {
         assert_eq!(with(|h| put64(h, 8, u64::MAX)), Err(Refusal::Backing("?".to_owned())));
         assert_eq!(with(|h| put64(h, 72, EXTERNAL_DATA)), Err(Refusal::ExternalData));
         // Version 2 has no features there.
-        assert!(with(|h| { put32(h, 4, 2); put64(h, 72, EXTERNAL_DATA) }).is_ok());
+        assert!(
+            with(|h| {
+                put32(h, 4, 2);
+                put64(h, 72, EXTERNAL_DATA)
+            })
+            .is_ok()
+        );
     }
 
     #[test]

@@ -27,7 +27,8 @@ fn folder(home: &Home) -> std::path::PathBuf {
 fn a_bundle_comes_back_as_it_went_in() {
     let home = Home::new();
     let files = made(&home);
-    let file = |name: &str, bytes: &[u8]| BundleFile { name: name.to_owned(), digest: digest_of(bytes), size_bytes: bytes.len() as u64 };
+    let file =
+        |name: &str, bytes: &[u8]| BundleFile { name: name.to_owned(), digest: digest_of(bytes), size_bytes: bytes.len() as u64 };
     assert_eq!(files, [file("disk-0", b"sectors"), file("memory", b"pages")]);
     assert_eq!(home.library().list_bundles().unwrap(), [ID]);
     let usage = home.library().usage().unwrap();

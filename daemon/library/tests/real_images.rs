@@ -12,7 +12,14 @@ use vws_library::DiskFacts;
 /// Makes an image with `qemu-img create` and looks at it through the library; `None` where qemu-img is missing.
 fn looked_at(home: &Home, name: &str, arguments: &[&str]) -> Option<Result<DiskFacts, Error>> {
     let path = home.root().join(name);
-    let made = Command::new("qemu-img").arg("create").args(["-q", "-f", "qcow2"]).args(&arguments[1..]).arg(&path).arg(arguments[0]).current_dir(home.root()).status();
+    let made = Command::new("qemu-img")
+        .arg("create")
+        .args(["-q", "-f", "qcow2"])
+        .args(&arguments[1..])
+        .arg(&path)
+        .arg(arguments[0])
+        .current_dir(home.root())
+        .status();
     let Ok(status) = made else {
         eprintln!("SKIPPED: qemu-img is not installed");
         return None;

@@ -5,7 +5,9 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use common::{access_input, candidate, caller, evaluator_with, host, image, placement_input, reservation, shipped, sources, workspace};
+use common::{
+    access_input, caller, candidate, evaluator_with, host, image, placement_input, reservation, shipped, sources, workspace,
+};
 use std::hint::black_box;
 use std::sync::Arc;
 use vws_domain::*;
@@ -40,9 +42,11 @@ fn site(count: usize) -> Vec<Candidate> {
     (0..count)
         .map(|n| {
             let rack = format!("r{}", n / 40);
-            let mut record = host(&format!("host-{n:05}"), &[("rack", &rack), ("pool", if n % 5 == 0 { "gpu" } else { "general" })]);
+            let mut record =
+                host(&format!("host-{n:05}"), &[("rack", &rack), ("pool", if n % 5 == 0 { "gpu" } else { "general" })]);
             record.enabled = n % 50 != 0;
-            let used = Resources { vcpus: (n * 7 % 32) as u64, memory_mib: (n * 7919 % 65536) as u64, disk_gib: (n % 900) as u64 };
+            let used =
+                Resources { vcpus: (n * 7 % 32) as u64, memory_mib: (n * 7919 % 65536) as u64, disk_gib: (n % 900) as u64 };
             candidate(record, used, (n % 16) as u64)
         })
         .collect()
@@ -158,10 +162,9 @@ fn placement(count: usize) {
     let mut times: Vec<f64> = (0..300).map(|_| warm(&mut evaluator, &input)).collect();
     times.sort_by(f64::total_cmp);
     println!("  shipped policy, little changed        {:9.1}   {:6.1} x bare   goal 200", times[150], times[150] / floor);
-    for (name, text) in [
-        ("filter and score on the best 64", "consider = 64,"),
-        ("filter and score on every host", "consider = 0,"),
-    ] {
+    for (name, text) in
+        [("filter and score on the best 64", "consider = 64,"), ("filter and score on every host", "consider = 0,")]
+    {
         let text = format!(
             "return {{ {text} rank = function() return {{ {{ term = 'free_memory_ratio', weight = -1 }} }} end,
                filter = function(input, host) return host.labels.pool == 'general' end,

@@ -142,14 +142,7 @@ impl Sandbox {
     pub(crate) fn caller(&self, caller: &Caller) -> Result<Table> {
         let gids = self.list(caller.gids.iter().map(|gid| Ok(f64::from(*gid))))?;
         let groups = self.list(caller.groups.iter().map(|group| Ok(group.as_str())))?;
-        self.core.make.caller.call((
-            f64::from(caller.uid),
-            caller.user.as_str(),
-            gids,
-            groups,
-            caller.admin,
-            caller.system,
-        ))
+        self.core.make.caller.call((f64::from(caller.uid), caller.user.as_str(), gids, groups, caller.admin, caller.system))
     }
 
     /// The workspace it is about.

@@ -68,7 +68,11 @@ impl Fault {
 
     /// "`quota.lua:12: text`".
     pub(crate) fn placed(&self) -> String {
-        if self.line == 0 { format!("{}: {}", self.file, self.text) } else { format!("{}:{}: {}", self.file, self.line, self.text) }
+        if self.line == 0 {
+            format!("{}: {}", self.file, self.text)
+        } else {
+            format!("{}:{}: {}", self.file, self.line, self.text)
+        }
     }
 
     /// As a problem of the set.
@@ -76,7 +80,9 @@ impl Fault {
         let help = match self.kind {
             FaultKind::Syntax => "mend the line; the language is Luau, of which Lua 5.1 is a part",
             FaultKind::Shape => "see the manual of the policies for what the file returns",
-            FaultKind::Runtime => "the file's chunk runs before every decision and must not fail; there is no clock, no chance, no I/O",
+            FaultKind::Runtime => {
+                "the file's chunk runs before every decision and must not fail; there is no clock, no chance, no I/O"
+            }
             FaultKind::Deadline | FaultKind::Memory => "the file's chunk runs before every decision: keep it small",
         };
         Problem {
@@ -89,7 +95,9 @@ impl Fault {
 
 fn message_of(error: &Error) -> (FaultKind, String) {
     match error {
-        Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } | Error::BadArgument { cause, .. } => message_of(cause),
+        Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } | Error::BadArgument { cause, .. } => {
+            message_of(cause)
+        }
         Error::SyntaxError { message, .. } => (FaultKind::Syntax, message.clone()),
         Error::MemoryError(_) => (FaultKind::Memory, "not enough memory".to_owned()),
         Error::RuntimeError(message) if message.starts_with("not enough memory") => {

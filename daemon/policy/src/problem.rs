@@ -62,7 +62,11 @@ impl Problem {
 /// One line: "`quota.lua:12: text`".
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line == 0 { write!(f, "{}: {}", self.file, self.text) } else { write!(f, "{}:{}: {}", self.file, self.line, self.text) }
+        if self.line == 0 {
+            write!(f, "{}: {}", self.file, self.text)
+        } else {
+            write!(f, "{}:{}: {}", self.file, self.line, self.text)
+        }
     }
 }
 

@@ -15,17 +15,35 @@ use std::time::{Duration, Instant};
 /// Plain functions of the language that scripts may use. `pcall`, `xpcall`, `tostring` are ours (see `prelude.luau`), as are
 /// `permit`, `deny`, `restrict` and `contains`.
 const FUNCTIONS: [&str; 20] = [
-    "_VERSION", "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget", "rawlen",
-    "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "typeof", "unpack", "xpcall",
+    "_VERSION",
+    "assert",
+    "error",
+    "getmetatable",
+    "ipairs",
+    "next",
+    "pairs",
+    "pcall",
+    "rawequal",
+    "rawget",
+    "rawlen",
+    "rawset",
+    "select",
+    "setmetatable",
+    "tonumber",
+    "tostring",
+    "type",
+    "typeof",
+    "unpack",
+    "xpcall",
 ];
 /// Libraries and what scripts may use of each. No chance (`math.random`), no clock, nothing that loads code.
 const LIBRARIES: [(&str, &[&str]); 5] = [
     (
         "math",
         &[
-            "abs", "acos", "asin", "atan", "atan2", "ceil", "clamp", "cos", "cosh", "deg", "exp", "floor", "fmod", "frexp", "huge",
-            "isfinite", "isinf", "isnan", "ldexp", "lerp", "log", "log10", "map", "max", "min", "modf", "pi", "pow", "rad", "round",
-            "sign", "sin", "sinh", "sqrt", "tan", "tanh",
+            "abs", "acos", "asin", "atan", "atan2", "ceil", "clamp", "cos", "cosh", "deg", "exp", "floor", "fmod", "frexp",
+            "huge", "isfinite", "isinf", "isnan", "ldexp", "lerp", "log", "log10", "map", "max", "min", "modf", "pi", "pow",
+            "rad", "round", "sign", "sin", "sinh", "sqrt", "tan", "tanh",
         ],
     ),
     (
@@ -51,10 +69,12 @@ const LIBRARIES: [(&str, &[&str]); 5] = [
 
 /// The compiler of policy text. Our replacements of built-in functions must not be short-cut.
 pub(crate) fn compiler() -> Compiler {
-    Compiler::new()
-        .set_optimization_level(1)
-        .set_debug_level(1)
-        .set_disabled_builtins(["pcall", "xpcall", "tostring", "string.format"])
+    Compiler::new().set_optimization_level(1).set_debug_level(1).set_disabled_builtins([
+        "pcall",
+        "xpcall",
+        "tostring",
+        "string.format",
+    ])
 }
 
 /// The time that a script has left, shared with the interrupt.
@@ -84,11 +104,7 @@ fn read(clock: ClockId) -> u64 {
 
 impl Budget {
     fn new(allowed: Duration) -> Self {
-        Self {
-            allowed_ns: nanoseconds(allowed),
-            look_at_ns: AtomicU64::new(u64::MAX),
-            began_ns: AtomicU64::new(0),
-        }
+        Self { allowed_ns: nanoseconds(allowed), look_at_ns: AtomicU64::new(u64::MAX), began_ns: AtomicU64::new(0) }
     }
 
     /// Starts the clock of a decision; the same thread must ask [`Budget::over`].
@@ -201,8 +217,7 @@ impl Sandbox {
         })?;
         // Level 2 would inline: error levels and lines would name the prelude instead of the script.
         let bytecode = Compiler::new().set_optimization_level(1).compile(include_str!("prelude.luau"))?;
-        let core: Table =
-            lua.load(bytecode).set_mode(ChunkMode::Binary).set_name("=prelude").call((line_of, suggest))?;
+        let core: Table = lua.load(bytecode).set_mode(ChunkMode::Binary).set_name("=prelude").call((line_of, suggest))?;
         install(&globals, core.raw_get("globals")?)?;
         let mut names = Vec::new();
         for pair in globals.pairs::<String, Value>() {

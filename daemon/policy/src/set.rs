@@ -35,7 +35,12 @@ impl PolicySet {
         for policy in POLICIES {
             let file = format!("{policy}.lua");
             if !sources.files.contains_key(&file) {
-                problems.push(Problem::new(&file, "missing-file", "the file is missing; every policy needs one", "copy the shipped one into the policy folder"));
+                problems.push(Problem::new(
+                    &file,
+                    "missing-file",
+                    "the file is missing; every policy needs one",
+                    "copy the shipped one into the policy folder",
+                ));
             }
         }
         let compiler = compiler();
@@ -122,7 +127,9 @@ impl PolicySet {
     pub(crate) fn fault(&self, error: &mlua::Error, file: &str) -> Fault {
         let mut fault = Fault::from_lua(error, file, &self.sources, self.limits.text_chars);
         match fault.kind {
-            FaultKind::Deadline => fault.text = format!("still running after {} ms, its deadline", self.limits.deadline.as_millis()),
+            FaultKind::Deadline => {
+                fault.text = format!("still running after {} ms, its deadline", self.limits.deadline.as_millis())
+            }
             FaultKind::Memory => fault.text = format!("not enough memory: {} KiB are allowed", self.limits.memory_bytes / 1024),
             FaultKind::Syntax | FaultKind::Runtime | FaultKind::Shape => {}
         }
@@ -212,7 +219,8 @@ impl Scripts {
             }
             let Some(chunk) = modules.get(&name) else {
                 let known: Vec<&str> = modules.keys().map(String::as_str).collect();
-                let text = format!("require: the set has no file `{}.lua`; it has {}", vws_domain::shown(&name), known.join(", "));
+                let text =
+                    format!("require: the set has no file `{}.lua`; it has {}", vws_domain::shown(&name), known.join(", "));
                 return Err(mlua::Error::runtime(text));
             };
             loaded.raw_set(name.as_str(), false)?;

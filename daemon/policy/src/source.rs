@@ -76,7 +76,12 @@ impl Reader {
         let entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
             Err(error) => {
-                self.problem(&shown, "unreadable", format!("cannot list the folder: {error}"), "create it, or let the daemon's user read it");
+                self.problem(
+                    &shown,
+                    "unreadable",
+                    format!("cannot list the folder: {error}"),
+                    "create it, or let the daemon's user read it",
+                );
                 return;
             }
         };
@@ -110,7 +115,12 @@ impl Reader {
         match read_bounded(path) {
             Err(error) => {
                 let text = format!("cannot be read: {error}");
-                self.problem(name, "unreadable", text, "check that it is a file (or a link to one) that the daemon's user may read");
+                self.problem(
+                    name,
+                    "unreadable",
+                    text,
+                    "check that it is a file (or a link to one) that the daemon's user may read",
+                );
             }
             Ok(bytes) if bytes.len() > source_limits::FILE_BYTES => {
                 let text = format!("is larger than {} bytes", source_limits::FILE_BYTES);

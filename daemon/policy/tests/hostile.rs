@@ -14,25 +14,53 @@ const BODIES: [(&str, &str, &[&str]); 26] = [
     ("calls", "local function f() end for i = 1, 1e12 do f() end", &["script-deadline"]),
     ("pcall loop", "while true do pcall(function() while true do end end) end", &["script-deadline"]),
     ("pcall recursion", "local function f() pcall(f) pcall(f) while true do end end f()", &["script-deadline", "script-runtime"]),
-    ("xpcall loop", "while true do xpcall(function() while true do end end, function() while true do end end) end", &["script-deadline"]),
+    (
+        "xpcall loop",
+        "while true do xpcall(function() while true do end end, function() while true do end end) end",
+        &["script-deadline"],
+    ),
     ("swallowed deadline", "pcall(function() while true do end end) return permit()", &["script-deadline"]),
     ("coroutine loop", "local co = coroutine.wrap(function() while true do end end) co()", &["script-runtime"]),
-    ("find bomb", "string.find(string.rep('a', 60), string.rep('a?', 60) .. string.rep('a', 60)) return permit()", &["script-deadline"]),
+    (
+        "find bomb",
+        "string.find(string.rep('a', 60), string.rep('a?', 60) .. string.rep('a', 60)) return permit()",
+        &["script-deadline"],
+    ),
     ("gsub bomb", "string.gsub(string.rep('a', 200000), 'a*b', '') return permit()", &["script-deadline"]),
     ("match bomb", "string.match(string.rep('x', 5000), '.-.-.-.-.-b') return permit()", &["script-deadline"]),
-    ("sort bomb", "local t = {} for i = 1, 200000 do t[i] = (i * 7919) % 200003 end table.sort(t, function(a, b) return a < b end) \
-       for j = 1, 100 do table.sort(t, function(a, b) return a > b end) end return permit()", &["script-deadline"]),
-    ("sort that lies", "local t = {} for i = 1, 1000 do t[i] = i end while true do pcall(table.sort, t, function() return true end) end", &["script-deadline"]),
+    (
+        "sort bomb",
+        "local t = {} for i = 1, 200000 do t[i] = (i * 7919) % 200003 end table.sort(t, function(a, b) return a < b end) \
+       for j = 1, 100 do table.sort(t, function(a, b) return a > b end) end return permit()",
+        &["script-deadline"],
+    ),
+    (
+        "sort that lies",
+        "local t = {} for i = 1, 1000 do t[i] = i end while true do pcall(table.sort, t, function() return true end) end",
+        &["script-deadline"],
+    ),
     ("string bomb", "return permit('x', string.rep('x', 1e9))", &["script-memory", "script-runtime"]),
     ("doubling", "local s = 'x' while true do s = s .. s end", &["script-memory", "script-deadline", "script-runtime"]),
     ("table bomb", "local t = {} for i = 1, 1e12 do t[i] = { i } end", &["script-memory", "script-deadline"]),
-    ("concat bomb", "local t = {} for i = 1, 1e6 do t[i] = 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' end return permit('x', table.concat(t))", &["script-memory", "script-deadline"]),
-    ("swallowed memory", "pcall(function() local t = {} for i = 1, 1e12 do t[i] = string.rep('x', 100000) .. i end end) return permit()", &["script-memory", "script-deadline"]),
+    (
+        "concat bomb",
+        "local t = {} for i = 1, 1e6 do t[i] = 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' end return permit('x', table.concat(t))",
+        &["script-memory", "script-deadline"],
+    ),
+    (
+        "swallowed memory",
+        "pcall(function() local t = {} for i = 1, 1e12 do t[i] = string.rep('x', 100000) .. i end end) return permit()",
+        &["script-memory", "script-deadline"],
+    ),
     ("create bomb", "table.create(1e9, 1) return permit()", &["script-memory", "script-runtime"]),
     ("recursion", "local function f() return 1 + f() end return f()", &["script-runtime"]),
     ("unpack bomb", "return permit(unpack({}, 1, 1e7))", &["script-runtime", "script-memory"]),
     ("metatable loop", "local t = setmetatable({}, {}) getmetatable(t).__index = t return t.x.y", &["script-runtime"]),
-    ("iterator loop", "for k in setmetatable({}, { __iter = function() return function() return 1 end end }) do end", &["script-deadline"]),
+    (
+        "iterator loop",
+        "for k in setmetatable({}, { __iter = function() return function() return 1 end end }) do end",
+        &["script-deadline"],
+    ),
     ("error object", "error({ permit = true })", &["script-runtime"]),
     ("error nil", "error(nil)", &["script-runtime"]),
     ("error in a handler", "xpcall(function() error('a') end, function() error('b') end) error('c')", &["script-runtime"]),
@@ -54,7 +82,11 @@ fn every_hostile_script_is_a_refusal_and_leaves_nothing_behind() {
             let took = start.elapsed();
             assert_eq!(verdict.kind, VerdictKind::Error, "{name}: {verdict:?}");
             assert!(codes.contains(&verdict.code.as_str()), "{name}: {verdict:?}");
-            assert!(verdict.text.ends_with("(generation 7)") && verdict.text.starts_with("access.lua"), "{name}: {}", verdict.text);
+            assert!(
+                verdict.text.ends_with("(generation 7)") && verdict.text.starts_with("access.lua"),
+                "{name}: {}",
+                verdict.text
+            );
             assert!(verdict.text.chars().count() < 700, "{name}: {}", verdict.text);
             assert!(took < Duration::from_secs(3), "{name} round {round} took {took:?}");
             let verdict = evaluator.access(&good);
@@ -74,7 +106,8 @@ fn every_entry_point_is_watched() {
         assert_eq!((placed.verdict.kind, placed.verdict.code.as_str()), (VerdictKind::Error, "script-deadline"), "{entry}");
         assert_eq!(placed.host, None);
     }
-    let mut evaluator = evaluator_with(sources(PERMIT, &format!("return {{ decide = function() {loops} end }}"), ANY_HOST), limits);
+    let mut evaluator =
+        evaluator_with(sources(PERMIT, &format!("return {{ decide = function() {loops} end }}"), ANY_HOST), limits);
     let input = QuotaInput {
         request: request(Verb::Launch),
         caller: caller(1, "a"),
@@ -109,9 +142,32 @@ fn a_deadline_names_the_line_at_which_the_script_was() {
 #[test]
 fn only_the_allow_list_is_there() {
     for name in [
-        "os", "io", "debug", "require", "loadstring", "load", "dofile", "loadfile", "collectgarbage", "newproxy", "getfenv", "setfenv",
-        "print", "gcinfo", "coroutine", "buffer", "vector", "integer", "class", "_G", "math.random", "math.randomseed", "math.noise", "string.dump",
-        "string.pack", "table.unknown",
+        "os",
+        "io",
+        "debug",
+        "require",
+        "loadstring",
+        "load",
+        "dofile",
+        "loadfile",
+        "collectgarbage",
+        "newproxy",
+        "getfenv",
+        "setfenv",
+        "print",
+        "gcinfo",
+        "coroutine",
+        "buffer",
+        "vector",
+        "integer",
+        "class",
+        "_G",
+        "math.random",
+        "math.randomseed",
+        "math.noise",
+        "string.dump",
+        "string.pack",
+        "table.unknown",
     ] {
         let verdict = deciding(&format!("local ok, value = pcall(function() return {name} end) if ok and value ~= nil then return permit() end return deny('absent', 'absent')")).access(&access_input(Verb::Launch));
         assert_eq!((verdict.kind, verdict.code.as_str()), (VerdictKind::Deny, "absent"), "{name}");
@@ -120,18 +176,35 @@ fn only_the_allow_list_is_there() {
     let verdict = deciding("return permit('v', table.concat({ type(math.max), type(string.format), type(table.sort), type(utf8.len), \
         type(bit32.band), type(pcall), type(tostring), type(math.clamp), type(math.round), type(string.split), type(select), tostring(math.huge) }, ' '))")
         .access(&access_input(Verb::Launch));
-    assert_eq!(verdict.text, "function function function function function function function function function function function inf");
+    assert_eq!(
+        verdict.text,
+        "function function function function function function function function function function function inf"
+    );
 }
 
 #[test]
 fn nothing_can_be_changed_that_another_decision_sees() {
     for body in [
-        "string.upper = nil", "math.max = nil", "table.insert(string, 1)", "getmetatable('').__index = nil", "rawset(string, 'x', 1)",
-        "setmetatable(string, {})", "input.request.verb = 'view'", "rawset(input.request, 'verb', 'view')", "input.x = 1",
-        "table.insert(input.request.nics, 1)", "input.caller.groups[1] = 'root'", "table.clear(input.caller.groups)",
-        "setmetatable(input.request, {})", "input.request.labels.a = 'b'", "getmetatable(input.request).__index = nil",
-        "table.sort(input.caller.gids, function(a, b) return a > b end)", "input.workspace.access[1].right = 'manage'",
-        "local v = permit() v.kind = 2", "rawset(permit(), 'kind', 1)", "getmetatable(permit()).__index = function() end",
+        "string.upper = nil",
+        "math.max = nil",
+        "table.insert(string, 1)",
+        "getmetatable('').__index = nil",
+        "rawset(string, 'x', 1)",
+        "setmetatable(string, {})",
+        "input.request.verb = 'view'",
+        "rawset(input.request, 'verb', 'view')",
+        "input.x = 1",
+        "table.insert(input.request.nics, 1)",
+        "input.caller.groups[1] = 'root'",
+        "table.clear(input.caller.groups)",
+        "setmetatable(input.request, {})",
+        "input.request.labels.a = 'b'",
+        "getmetatable(input.request).__index = nil",
+        "table.sort(input.caller.gids, function(a, b) return a > b end)",
+        "input.workspace.access[1].right = 'manage'",
+        "local v = permit() v.kind = 2",
+        "rawset(permit(), 'kind', 1)",
+        "getmetatable(permit()).__index = function() end",
     ] {
         let mut input = access_input(Verb::View);
         input.caller.admin = true;
@@ -160,7 +233,8 @@ fn nothing_is_carried_from_one_decision_to_the_next() {
         } else {
             body
         };
-        let text = format!("{head}\nreturn {{ decide = function(input) {body} return permit('n', string.format('%d', count)) end }}");
+        let text =
+            format!("{head}\nreturn {{ decide = function(input) {body} return permit('n', string.format('%d', count)) end }}");
         let mut set = sources(&text, PERMIT, ANY_HOST);
         set.files.insert(
             "lib/m.lua".to_owned(),

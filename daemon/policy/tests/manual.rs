@@ -19,9 +19,14 @@ fn run(block: &str) -> Vec<Verdict> {
             candidate(host("a", &[("rack", "r1"), ("pool", "general")]), Resources::default(), 1),
             candidate(host("b", &[("rack", "r2"), ("pool", "spare")]), Resources::default(), 0),
         ];
-        return vec![evaluator_with(sources(PERMIT, PERMIT, &text), Limits::default()).placement(&placement_input(), &candidates, false).verdict];
+        return vec![
+            evaluator_with(sources(PERMIT, PERMIT, &text), Limits::default())
+                .placement(&placement_input(), &candidates, false)
+                .verdict,
+        ];
     }
-    let text = if whole { block.to_owned() } else { format!("return {{ decide = function(input)\n{block}\nreturn permit()\nend }}") };
+    let text =
+        if whole { block.to_owned() } else { format!("return {{ decide = function(input)\n{block}\nreturn permit()\nend }}") };
     // A file that is good for both is run as both.
     let quota = block.starts_with("-- quota.lua") || whole;
     let access = block.starts_with("-- access.lua");

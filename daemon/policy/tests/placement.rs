@@ -203,7 +203,10 @@ fn refusals_say_what_would_help() {
     let candidates = hosts(&["a", "b"]);
     let placed = evaluator.placement(&input, &candidates, false);
     assert_eq!(placed.verdict.code, "too-large-for-every-host");
-    assert_eq!(placed.verdict.text, "too large for every host (2 of 2); the nearest, `a`, gives out 65536 memory_mib at most, 67108864 asked");
+    assert_eq!(
+        placed.verdict.text,
+        "too large for every host (2 of 2); the nearest, `a`, gives out 65536 memory_mib at most, 67108864 asked"
+    );
     assert_eq!(placed.verdict.rule, Rule { file: "native".to_owned(), line: 0 });
 
     // A host that is down and too small all the same does not make it look as if waiting would help; an unknown one does.
@@ -245,22 +248,37 @@ fn nonsense_of_the_policy_is_a_refusal_with_its_line() {
         ("return { filter = function() return restrict{ vcpus = 1 } end }", "filter gave restrict{}"),
         ("return { filter = function() return false, 5 end }", "filter gave false, a number"),
         ("return { filter = function() return false, 'a b', 'x' end }", "the code `a b` is not"),
-        ("return { filter = function(input, host) return host.free.memory > 1 end }", "unknown field `memory` of amounts of a host"),
+        (
+            "return { filter = function(input, host) return host.free.memory > 1 end }",
+            "unknown field `memory` of amounts of a host",
+        ),
         ("return { filter = function(input, host) return host.cpus end }", "unknown field `cpus` of host"),
-        ("return { filter = function(input, host) return input.plcements end }", "unknown field `plcements` of the input of placement.lua; did you mean `placements`?"),
+        (
+            "return { filter = function(input, host) return input.plcements end }",
+            "unknown field `plcements` of the input of placement.lua; did you mean `placements`?",
+        ),
         ("return { rank = function() end }", "rank gave nothing"),
         ("return { rank = function() return { term = 'workspaces', weight = 1 } end }", "is not a list of terms"),
         ("return { rank = function() return { 5 } end }", "term 1 of rank is a"),
-        ("return { rank = function() return { { term = 'workspace', weight = 1 } } end }", "unknown term `workspace`; did you mean `workspaces`?"),
+        (
+            "return { rank = function() return { { term = 'workspace', weight = 1 } } end }",
+            "unknown term `workspace`; did you mean `workspaces`?",
+        ),
         ("return { rank = function() return { { term = 'workspaces' } } end }", "has no `weight`"),
         ("return { rank = function() return { { weight = 1 } } end }", "has no `term`"),
         ("return { rank = function() return { { term = 'workspaces', weight = 0/0 } } end }", "`weight` is NaN"),
         ("return { rank = function() return { { term = 'workspaces', weight = 1, wieght = 2 } } end }", "unknown field `wieght`"),
-        ("return { rank = function() return { { term = 'workspaces', weight = 1, label = 'x' } } end }", "`workspaces` has no use for `label`"),
+        (
+            "return { rank = function() return { { term = 'workspaces', weight = 1, label = 'x' } } end }",
+            "`workspaces` has no use for `label`",
+        ),
         ("return { rank = function() return { { term = 'label', weight = 1 } } end }", "`label` needs a `label`"),
         ("return { rank = function() return { { term = 'placements', weight = 1 } } end }", "`placements` needs `by`"),
         ("return { rank = function() return { { term = 'free_memory_mib', weight = 1e308 } } end }", "a finite number is needed"),
-        ("return { rank = function() local t = {} for i = 1, 33 do t[i] = { term = 'workspaces', weight = 1 } end return t end }", "33 terms, 32 are allowed"),
+        (
+            "return { rank = function() local t = {} for i = 1, 33 do t[i] = { term = 'workspaces', weight = 1 } end return t end }",
+            "33 terms, 32 are allowed",
+        ),
         ("return { needs_labels = function() return 5 end }", "needs_labels gave a number"),
         ("return { needs_labels = function() return { 5 } end }", "needs_labels is not a table of label = value"),
         ("return { needs_labels = function() return { a = 5 } end }", "needs_labels: `a` is a"),
@@ -284,7 +302,8 @@ fn functions_see_the_whole_host_and_the_placements_of_owner_and_group() {
     end }"#;
     let candidates = vec![candidate(host("a", &[("rack", "r1")]), Resources { vcpus: 2, ..Resources::default() }, 5)];
     let mut input = placement_input();
-    input.placements = vec![reservation(1, 1000, "x", "a"), reservation(2, 1000, "staff", "a"), reservation(3, 1000, "staff", "b")];
+    input.placements =
+        vec![reservation(1, 1000, "x", "a"), reservation(2, 1000, "staff", "a"), reservation(3, 1000, "staff", "b")];
     let limits = Limits { placements: 2, ..Limits::default() };
     let placed = evaluator_with(sources(PERMIT, PERMIT, text), limits).placement(&input, &candidates, false);
     assert_eq!(
@@ -300,7 +319,8 @@ fn any_host() -> impl Strategy<Value = (Host, Resources, u64)> {
         1 => Just(Connection::Unprobed),
         1 => Just(Connection::Down("x".to_owned())),
     ];
-    let amounts = (0_u64..6, 0_u64..6, 0_u64..6).prop_map(|(vcpus, memory_mib, disk_gib)| Resources { vcpus, memory_mib, disk_gib });
+    let amounts =
+        (0_u64..6, 0_u64..6, 0_u64..6).prop_map(|(vcpus, memory_mib, disk_gib)| Resources { vcpus, memory_mib, disk_gib });
     (
         prop_oneof![9 => Just(true), 1 => Just(false)],
         connection,

@@ -12,7 +12,8 @@ fn problems(sources: Sources) -> Vec<Problem> {
 
 #[test]
 fn every_problem_is_found_at_once() {
-    let mut set = sources("return {\n  decide = function(input)\n    return permit(\n  end\n}", "return {}", "return { rank = 5 }");
+    let mut set =
+        sources("return {\n  decide = function(input)\n    return permit(\n  end\n}", "return {}", "return { rank = 5 }");
     set.files.insert("lib/x.lua".to_owned(), "\n\nlocal = 5".to_owned());
     set.files.remove("placement.lua");
     let found = problems(set);
@@ -37,7 +38,11 @@ fn tables_are_checked() {
         ("return 5", ANY_HOST, "the file returns a number"),
         ("return { decide = 5 }", ANY_HOST, "`decide` is a number, a function is needed"),
         ("return { decide = function() end, decid = 1 }", ANY_HOST, "unknown member `decid`"),
-        (PERMIT, "return { ranks = function() end }", "unknown member `ranks` in the table that the file returns; did you mean `rank`?"),
+        (
+            PERMIT,
+            "return { ranks = function() end }",
+            "unknown member `ranks` in the table that the file returns; did you mean `rank`?",
+        ),
         (PERMIT, "return { consider = 1.5 }", "`consider` is not a whole number from 0"),
         (PERMIT, "return { needs_labels = 'gpu' }", "`needs_labels` is a string"),
         (PERMIT, "return { needs_labels = { 5 } }", "needs_labels is not a table of label = value"),
@@ -96,7 +101,9 @@ fn a_folder_is_read_through_links_without_what_is_not_policy() {
     let path = dir.path();
     fs::create_dir(path.join("v1")).unwrap();
     fs::create_dir(path.join("v1/lib")).unwrap();
-    for (name, text) in [("access.lua", "a"), ("quota_test.lua", "t"), ("notes.txt", "n"), ("lib/x.lua", "x"), ("lib/.#x.lua", "lock")] {
+    for (name, text) in
+        [("access.lua", "a"), ("quota_test.lua", "t"), ("notes.txt", "n"), ("lib/x.lua", "x"), ("lib/.#x.lua", "lock")]
+    {
         fs::write(path.join("v1").join(name), text).unwrap();
     }
     symlink("/nonexistent", path.join("v1/.#access.lua")).unwrap();
@@ -121,7 +128,10 @@ fn what_cannot_be_read_is_named() {
     fs::create_dir(path.join("x.lua")).unwrap();
     let found = Sources::read_dir(path).unwrap_err();
     let shown: Vec<(&str, &str)> = found.iter().map(|p| (p.file.as_str(), p.code.as_str())).collect();
-    assert_eq!(shown, [("access.lua", "not-text"), ("placement.lua", "unreadable"), ("quota.lua", "too-large"), ("x.lua", "unreadable")]);
+    assert_eq!(
+        shown,
+        [("access.lua", "not-text"), ("placement.lua", "unreadable"), ("quota.lua", "too-large"), ("x.lua", "unreadable")]
+    );
 }
 
 #[test]

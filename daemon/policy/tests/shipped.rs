@@ -28,7 +28,8 @@ fn rights_map_to_verbs() {
     for (right, opened) in table {
         for subject in [Subject::User(1000), Subject::Group(50)] {
             let list = right.map(|right| grant(subject.clone(), right)).unwrap_or_default();
-            for verb in Verb::ALL.into_iter().filter(|verb| !matches!(verb, Verb::Launch | Verb::ImageImport | Verb::ImageManage)) {
+            for verb in Verb::ALL.into_iter().filter(|verb| !matches!(verb, Verb::Launch | Verb::ImageImport | Verb::ImageManage))
+            {
                 let mut input = access_input(verb);
                 input.workspace = Some(workspace(2000, list.clone()));
                 let verdict = evaluator.access(&input);
@@ -106,12 +107,32 @@ fn limits_are_refused_with_their_numbers() {
         reserved_minutes,
     };
     let table = [
-        (used(50, 0, 0, 0, 0, 0), "workspaces-per-user", "user `ann` has 50 of 50 workspaces, 1 asked; at most 0 more are possible"),
-        (used(1, 25, 0, 0, 0, 0), "running-per-user", "user `ann` has 25 of 25 running workspaces, 1 asked; at most 0 more are possible"),
+        (
+            used(50, 0, 0, 0, 0, 0),
+            "workspaces-per-user",
+            "user `ann` has 50 of 50 workspaces, 1 asked; at most 0 more are possible",
+        ),
+        (
+            used(1, 25, 0, 0, 0, 0),
+            "running-per-user",
+            "user `ann` has 25 of 25 running workspaces, 1 asked; at most 0 more are possible",
+        ),
         (used(1, 1, 63, 0, 0, 0), "vcpus-per-user", "user `ann` has 63 of 64 vCPUs, 2 asked; at most 1 more are possible"),
-        (used(1, 1, 1, 262_000, 0, 0), "memory-mib-per-user", "user `ann` has 262000 of 262144 MiB of memory, 2048 asked; at most 144 more are possible"),
-        (used(1, 1, 1, 1, 1995, 0), "disk-gib-per-user", "user `ann` has 1995 of 2000 GiB of disk, 10 asked; at most 5 more are possible"),
-        (used(1, 1, 1, 1, 1, 503_950), "reserved-minutes-per-user", "user `ann` has 503950 of 504000 reserved minutes, 60 asked; at most 50 more are possible"),
+        (
+            used(1, 1, 1, 262_000, 0, 0),
+            "memory-mib-per-user",
+            "user `ann` has 262000 of 262144 MiB of memory, 2048 asked; at most 144 more are possible",
+        ),
+        (
+            used(1, 1, 1, 1, 1995, 0),
+            "disk-gib-per-user",
+            "user `ann` has 1995 of 2000 GiB of disk, 10 asked; at most 5 more are possible",
+        ),
+        (
+            used(1, 1, 1, 1, 1, 503_950),
+            "reserved-minutes-per-user",
+            "user `ann` has 503950 of 504000 reserved minutes, 60 asked; at most 50 more are possible",
+        ),
     ];
     let mut evaluator = quota(&[]);
     for (owner, code, text) in table {
@@ -169,10 +190,18 @@ fn leases_get_a_default_and_a_maximum() {
 #[test]
 fn a_start_counts_running_and_a_renewal_counts_minutes_only() {
     let mut evaluator = quota(&[]);
-    let full = Usage { workspaces: 50, running: 24, resources: Resources { vcpus: 64, memory_mib: 262_144, disk_gib: 2000 }, reserved_minutes: 503_940 };
-    for (verb, running, expected) in
-        [(Verb::Start, 24, "within-limits"), (Verb::Start, 25, "running-per-user"), (Verb::Renew, 25, "within-limits"), (Verb::Launch, 0, "workspaces-per-user")]
-    {
+    let full = Usage {
+        workspaces: 50,
+        running: 24,
+        resources: Resources { vcpus: 64, memory_mib: 262_144, disk_gib: 2000 },
+        reserved_minutes: 503_940,
+    };
+    for (verb, running, expected) in [
+        (Verb::Start, 24, "within-limits"),
+        (Verb::Start, 25, "running-per-user"),
+        (Verb::Renew, 25, "within-limits"),
+        (Verb::Launch, 0, "workspaces-per-user"),
+    ] {
         let mut input = quota_input(verb);
         input.usage.owner = Usage { running, ..full };
         assert_eq!(evaluator.quota(&input).code, expected, "{} {running}", verb.name());

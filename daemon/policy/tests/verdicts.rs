@@ -10,13 +10,18 @@ fn permit_deny_and_restrict_carry_their_line() {
     let verdict = deciding("\nreturn permit()").access(&access_input(Verb::Launch));
     assert_eq!((verdict.kind, verdict.code.as_str(), verdict.text.as_str()), (VerdictKind::Permit, "permitted", ""));
     assert_eq!(verdict.rule, Rule { file: "access.lua".to_owned(), line: 3 });
-    let verdict = deciding("local function no(text)\n  return deny('no', text)\nend\nreturn no('because')").access(&access_input(Verb::Launch));
+    let verdict = deciding("local function no(text)\n  return deny('no', text)\nend\nreturn no('because')")
+        .access(&access_input(Verb::Launch));
     assert_eq!((verdict.kind, verdict.code.as_str(), verdict.text.as_str()), (VerdictKind::Deny, "no", "because"));
     assert_eq!(verdict.rule.line, 3);
-    let verdict = deciding("return restrict{ duration_seconds = 60, memory_mib = 512, vcpus = 1 }").access(&access_input(Verb::Launch));
+    let verdict =
+        deciding("return restrict{ duration_seconds = 60, memory_mib = 512, vcpus = 1 }").access(&access_input(Verb::Launch));
     assert_eq!(verdict.kind, VerdictKind::Restrict);
     assert_eq!(verdict.restriction, Restriction { duration_seconds: Some(60), memory_mib: Some(512), vcpus: Some(1) });
-    assert_eq!((verdict.code.as_str(), verdict.text.as_str()), ("restricted", "at most a lease of 60 s, 512 MiB of memory, 1 vCPUs"));
+    assert_eq!(
+        (verdict.code.as_str(), verdict.text.as_str()),
+        ("restricted", "at most a lease of 60 s, 512 MiB of memory, 1 vCPUs")
+    );
 }
 
 #[test]
@@ -55,7 +60,10 @@ fn wrong_answers_are_refusals_that_say_what_came() {
         ("return restrict(setmetatable({ vcpus = 1 }, { __index = function() return -5 end }))", "restrict"),
         ("local x = nil\nreturn x.cpus", "access.lua:3: attempt to index nil with 'cpus'"),
         ("return permitt()", "unknown global `permitt`; did you mean `permit`?"),
-        ("return deny('x', input.request.memroy_mib)", "access.lua:2: unknown field `memroy_mib` of request; did you mean `memory_mib`?"),
+        (
+            "return deny('x', input.request.memroy_mib)",
+            "access.lua:2: unknown field `memroy_mib` of request; did you mean `memory_mib`?",
+        ),
         ("return deny('x', input.usage)", "unknown field `usage` of the input of access.lua"),
         ("return deny('x', input.caller.name)", "unknown field `name` of caller"),
         ("return contains(nil, 1)", "contains(list, value): the list is a nil"),

@@ -5,10 +5,7 @@
 //! The ledger is `hosts` and `reservations`, versioned by the sequence number of the transaction that wrote them, so that
 //! the input of any recorded decision can be rebuilt ([`Reader::rebuild_at`]).
 //! Must not know: what a change means. It stores [`vws_domain::Change`]s and gives back the [`vws_domain::Site`] that they make.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
 mod fail;
 mod limits;

@@ -39,9 +39,7 @@ pub(crate) fn site(connection: &Connection) -> Tried<Site> {
     each(c, tables::SELECT_HOSTS, "WHERE sequence_to IS NULL", [], |cells| {
         tables::host(cells).map(|host| apply(Change::PutHost(Arc::new(host))))
     })?;
-    each(c, tables::SELECT_IMAGES, "", [], |cells| {
-        tables::image(cells).map(|image| apply(Change::PutImage(Arc::new(image))))
-    })?;
+    each(c, tables::SELECT_IMAGES, "", [], |cells| tables::image(cells).map(|image| apply(Change::PutImage(Arc::new(image)))))?;
     each(c, tables::SELECT_BUNDLES, "WHERE consumed_at IS NULL", [], |cells| {
         tables::bundle(cells).map(|bundle| apply(Change::PutBundle(Arc::new(bundle))))
     })?;

@@ -41,8 +41,9 @@ mod tests {
 
     /// Every table and index as the migrations leave them.
     fn schema_of(connection: &Connection) -> String {
-        let mut statement =
-            connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY tbl_name, rowid").unwrap();
+        let mut statement = connection
+            .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY tbl_name, rowid")
+            .unwrap();
         let rows: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         rows.iter().map(|sql| format!("{sql};\n\n")).collect()
     }

@@ -87,9 +87,9 @@ pub(crate) fn sync_folder(path: &Path) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| {
-        Error::internal(format!("folder `{}`", folder.display()), format!("fsync: {error}"))
-    })
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| Error::internal(format!("folder `{}`", folder.display()), format!("fsync: {error}")))
 }
 
 /// `path` with `suffix` behind its whole name.
@@ -107,9 +107,15 @@ fn lock(path: &Path) -> Result<File> {
             IoKind::PermissionDenied => "run the daemon as the owner of the state folder, or name another one with --state",
             _ => "see to the state folder's file system",
         };
-        Error::new(ErrorKind::InvalidState, object(path), format!("its lock file `{}` cannot be used: {error}", beside.display()), remedy)
+        Error::new(
+            ErrorKind::InvalidState,
+            object(path),
+            format!("its lock file `{}` cannot be used: {error}", beside.display()),
+            remedy,
+        )
     };
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&beside).map_err(failed)?;
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&beside).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -187,7 +193,12 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
 /// User data is in it: nobody else may read it. SQLite gives its side files the same mode.
 fn create_private(path: &Path) -> Result<()> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop).map_err(|error| {
-        Error::new(ErrorKind::InvalidState, object(path), format!("cannot be written: {error}"), "see to the file's owner and mode")
+        Error::new(
+            ErrorKind::InvalidState,
+            object(path),
+            format!("cannot be written: {error}"),
+            "see to the file's owner and mode",
+        )
     })
 }
 

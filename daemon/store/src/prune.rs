@@ -14,8 +14,14 @@ pub(crate) fn run(connection: &mut Connection, limits: &Limits) -> Tried<()> {
         [],
     )?;
     let keep_newest = [
-        (limits.events, "DELETE FROM events WHERE sequence <= (SELECT sequence FROM events ORDER BY sequence DESC LIMIT 1 OFFSET ?)"),
-        (limits.decisions, "DELETE FROM decisions WHERE position <= (SELECT position FROM decisions ORDER BY position DESC LIMIT 1 OFFSET ?)"),
+        (
+            limits.events,
+            "DELETE FROM events WHERE sequence <= (SELECT sequence FROM events ORDER BY sequence DESC LIMIT 1 OFFSET ?)",
+        ),
+        (
+            limits.decisions,
+            "DELETE FROM decisions WHERE position <= (SELECT position FROM decisions ORDER BY position DESC LIMIT 1 OFFSET ?)",
+        ),
         (
             limits.ended_jobs,
             "DELETE FROM jobs WHERE shown = 0 AND ended_at IS NOT NULL AND (ended_at, id) <= (SELECT ended_at, id FROM jobs \
@@ -58,9 +64,8 @@ fn history(connection: &Connection, limits: &Limits) -> Tried<()> {
     let last = number("SELECT max(sequence) FROM transactions", None)?.unwrap_or(0);
     let mut floor = number("SELECT min(ledger) FROM decisions", None)?.unwrap_or(last).min(last);
     for table in ["hosts", "reservations"] {
-        let beyond = format!(
-            "SELECT sequence_to FROM {table} WHERE sequence_to IS NOT NULL ORDER BY sequence_to DESC LIMIT 1 OFFSET ?"
-        );
+        let beyond =
+            format!("SELECT sequence_to FROM {table} WHERE sequence_to IS NOT NULL ORDER BY sequence_to DESC LIMIT 1 OFFSET ?");
         floor = floor.max(number(&beyond, Some(limits.ledger_versions))?.unwrap_or(0));
     }
     for table in ["hosts", "reservations"] {

@@ -132,7 +132,12 @@ impl Store {
             Error::new(ErrorKind::InvalidArgument, object.clone(), format!("cannot be written: {error}"), "choose another place")
         };
         if to.symlink_metadata().is_ok() {
-            return Err(Error::new(ErrorKind::AlreadyExists, object, "is there already", "choose another name, or remove it first"));
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                object,
+                "is there already",
+                "choose another name, or remove it first",
+            ));
         }
         let part = open::beside(to, ".part");
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;

@@ -3,9 +3,7 @@
 use rusqlite::{Row, params};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use vws_domain::{
-    AnsweredRequest, Bundle, Cause, Decision, Event, Host, Image, Job, Reservation, Resources, State, Workspace,
-};
+use vws_domain::{AnsweredRequest, Bundle, Cause, Decision, Event, Host, Image, Job, Reservation, Resources, State, Workspace};
 
 use crate::fail::{Fail, Tried, int};
 use crate::rows::{self, Stored, from_json, to_json};
@@ -127,9 +125,31 @@ macro_rules! mark {
 macro_rules! workspaces {
     ($sql:ident) => {
         $sql!(
-            "workspaces", "id", "owner", "owner_name", "\"group\"", "name", "spec", "user_data", "images", "vcpus",
-            "memory_mib", "disk_gib", "state", "target", "cause_code", "cause_text", "host", "job", "lease", "bundle",
-            "plugin_state", "deployments", "version", "created_at", "changed_at"
+            "workspaces",
+            "id",
+            "owner",
+            "owner_name",
+            "\"group\"",
+            "name",
+            "spec",
+            "user_data",
+            "images",
+            "vcpus",
+            "memory_mib",
+            "disk_gib",
+            "state",
+            "target",
+            "cause_code",
+            "cause_text",
+            "host",
+            "job",
+            "lease",
+            "bundle",
+            "plugin_state",
+            "deployments",
+            "version",
+            "created_at",
+            "changed_at"
         )
     };
 }
@@ -202,8 +222,20 @@ pub(crate) fn workspace(cells: &mut Cells<'_>) -> Tried<Workspace> {
 macro_rules! reservations {
     ($sql:ident) => {
         $sql!(
-            "reservations", "workspace", "name", "owner", "\"group\"", "host", "vcpus", "memory_mib", "disk_gib",
-            "running", "labels", "lease_from", "lease_until", "sequence_from"
+            "reservations",
+            "workspace",
+            "name",
+            "owner",
+            "\"group\"",
+            "host",
+            "vcpus",
+            "memory_mib",
+            "disk_gib",
+            "running",
+            "labels",
+            "lease_from",
+            "lease_until",
+            "sequence_from"
         )
     };
 }
@@ -248,8 +280,21 @@ pub(crate) fn reservation(cells: &mut Cells<'_>) -> Tried<Reservation> {
 macro_rules! hosts {
     ($sql:ident) => {
         $sql!(
-            "hosts", "name", "backend", "settings", "labels", "cpu_overcommit_percent", "memory_overcommit_percent",
-            "reserve", "enabled", "facts", "foreign_use", "connection", "version", "seen_at", "sequence_from"
+            "hosts",
+            "name",
+            "backend",
+            "settings",
+            "labels",
+            "cpu_overcommit_percent",
+            "memory_overcommit_percent",
+            "reserve",
+            "enabled",
+            "facts",
+            "foreign_use",
+            "connection",
+            "version",
+            "seen_at",
+            "sequence_from"
         )
     };
 }
@@ -298,8 +343,19 @@ pub(crate) fn host(cells: &mut Cells<'_>) -> Tried<Host> {
 macro_rules! images {
     ($sql:ident) => {
         $sql!(
-            "images", "id", "name", "digest", "format", "size_bytes", "virtual_size_mib", "boot", "owner", "visibility",
-            "state", "source", "created_at"
+            "images",
+            "id",
+            "name",
+            "digest",
+            "format",
+            "size_bytes",
+            "virtual_size_mib",
+            "boot",
+            "owner",
+            "visibility",
+            "state",
+            "source",
+            "created_at"
         )
     };
 }
@@ -377,8 +433,25 @@ pub(crate) fn bundle(cells: &mut Cells<'_>) -> Tried<Bundle> {
 macro_rules! jobs {
     ($sql:ident) => {
         $sql!(
-            "jobs", "id", "kind", "workspace", "image", "host", "owner", "actor", "args", "state", "step", "scratch",
-            "progress", "cancel_requested", "error", "message", "created_at", "ended_at", "shown"
+            "jobs",
+            "id",
+            "kind",
+            "workspace",
+            "image",
+            "host",
+            "owner",
+            "actor",
+            "args",
+            "state",
+            "step",
+            "scratch",
+            "progress",
+            "cancel_requested",
+            "error",
+            "message",
+            "created_at",
+            "ended_at",
+            "shown"
         )
     };
 }
@@ -437,8 +510,22 @@ pub(crate) fn job(cells: &mut Cells<'_>) -> Tried<Job> {
 macro_rules! decisions {
     ($sql:ident) => {
         $sql!(
-            "decisions", "id", "at", "ledger", "verb", "uid", "workspace", "policy", "generation", "permitted", "native",
-            "host", "request", "caller", "verdicts", "hosts"
+            "decisions",
+            "id",
+            "at",
+            "ledger",
+            "verb",
+            "uid",
+            "workspace",
+            "policy",
+            "generation",
+            "permitted",
+            "native",
+            "host",
+            "request",
+            "caller",
+            "verdicts",
+            "hosts"
         )
     };
 }

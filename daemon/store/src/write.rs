@@ -73,9 +73,7 @@ fn end_version(connection: &Connection, table: &Versioned, key: &str, sequence: 
 
 /// Raises a number of `meta`.
 fn at_least(connection: &Connection, key: &str, value: u64) -> Tried<()> {
-    connection
-        .prepare_cached("UPDATE meta SET value = ?2 WHERE key = ?1 AND value < ?2")?
-        .execute(params![key, int(value)?])?;
+    connection.prepare_cached("UPDATE meta SET value = ?2 WHERE key = ?1 AND value < ?2")?.execute(params![key, int(value)?])?;
     Ok(())
 }
 

@@ -148,7 +148,10 @@ fn a_newer_version_that_stands_only_in_the_log_is_seen_and_refused_untouched() {
 #[test]
 fn what_is_not_ours_is_refused_untouched() {
     let write = |path: &Path, kind: &str| match kind {
-        "text" => std::fs::write(path, "these are my notes, and they are longer than the header of a database is, by a good deal of it").unwrap(),
+        "text" => {
+            std::fs::write(path, "these are my notes, and they are longer than the header of a database is, by a good deal of it")
+                .unwrap()
+        }
         "short" => std::fs::write(path, "SQLite format 3\0").unwrap(),
         "foreign" => {
             let connection = rusqlite::Connection::open(path).unwrap();
@@ -199,8 +202,10 @@ fn damage_is_found_after_an_unclean_end() {
     store.close();
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'", []).unwrap();
-    let page_bytes: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map(|n: i64| n.try_into().unwrap()).unwrap();
-    let root: i64 = connection.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'events'", [], |row| row.get(0)).unwrap();
+    let page_bytes: u64 =
+        connection.pragma_query_value(None, "page_size", |row| row.get(0)).map(|n: i64| n.try_into().unwrap()).unwrap();
+    let root: i64 =
+        connection.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'events'", [], |row| row.get(0)).unwrap();
     connection.close().unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     let at = (u64::try_from(root).unwrap() - 1) * page_bytes;

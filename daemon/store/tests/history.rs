@@ -234,7 +234,10 @@ fn old_records_go_and_the_projection_stays() {
     assert_eq!(shape(&reopened), shape(&site));
     let reader = store.reader().unwrap();
     let kept = |wanted: fn(&vws_store::Reader, u64) -> bool| (1..=last).filter(|n| wanted(&reader, *n)).collect::<Vec<_>>();
-    assert_eq!(kept(|reader, n| reader.events_since(n - 1, 1).unwrap().first().is_some_and(|event| event.sequence == n)), [36, 37, 38, 39, 40]);
+    assert_eq!(
+        kept(|reader, n| reader.events_since(n - 1, 1).unwrap().first().is_some_and(|event| event.sequence == n)),
+        [36, 37, 38, 39, 40]
+    );
     assert_eq!(reader.oldest_event().unwrap(), Some(36));
     assert_eq!(kept(|reader, n| reader.job(JobId(n.into())).unwrap().is_some()), [38, 39, 40]);
     assert_eq!(kept(|reader, n| reader.decision(DecisionId(n.into())).unwrap().is_some()), [37, 38, 39, 40]);

@@ -34,7 +34,8 @@ impl Bench {
 /// One store serves all cases of a property: each case brings its own ids.
 fn for_all<S: Strategy>(strategy: S, cases: u32, mut check: impl FnMut(&mut Bench, S::Value)) {
     let bench = std::cell::RefCell::new((Bench::new(), &mut check));
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
+    let mut runner =
+        proptest::test_runner::TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
     runner
         .run(&strategy, |value| {
             let mut guard = bench.borrow_mut();

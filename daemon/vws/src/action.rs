@@ -12,7 +12,14 @@ use vws_bus::path;
 use zbus::OwnedObjectPath;
 
 /// Does `call` to every workspace named.
-pub(crate) async fn on_workspaces<F>(context: &Context, words: &[String], verb: &str, wait: &Wait, options: &Args<'_>, call: F) -> Result<()>
+pub(crate) async fn on_workspaces<F>(
+    context: &Context,
+    words: &[String],
+    verb: &str,
+    wait: &Wait,
+    options: &Args<'_>,
+    call: F,
+) -> Result<()>
 where
     F: AsyncFn(&WorkspaceProxy<'static>, &Args<'_>) -> zbus::Result<OwnedObjectPath>,
 {

@@ -123,7 +123,9 @@ pub(crate) enum Verb {
 pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     let json = words.iter().any(|word| word == "--json" || word == "-ojson" || word == "--output=json")
-        || words.windows(2).any(|pair| matches!(pair, [option, value] if (option == "-o" || option == "--output") && value == "json"));
+        || words
+            .windows(2)
+            .any(|pair| matches!(pair, [option, value] if (option == "-o" || option == "--output") && value == "json"));
     if error.use_stderr() && json {
         let text = error.to_string();
         let message = text.lines().next().unwrap_or("").trim_start_matches("error: ");

@@ -14,7 +14,15 @@ pub(crate) fn text(decision: &Record) -> String {
             &["POLICY", "VERDICT", "CODE", "RULE", "TEXT"],
             verdicts
                 .iter()
-                .map(|v| vec![word(v, "policy"), word(v, "kind"), word(v, "code"), rule(v), format!("{}{}", v.text("text"), restricted(v))])
+                .map(|v| {
+                    vec![
+                        word(v, "policy"),
+                        word(v, "kind"),
+                        word(v, "code"),
+                        rule(v),
+                        format!("{}{}", v.text("text"), restricted(v)),
+                    ]
+                })
                 .collect(),
         ));
     }

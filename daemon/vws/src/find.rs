@@ -164,10 +164,7 @@ fn one(noun: &str, word: &str, mut found: Vec<Record>) -> Result<Found> {
             format!("{noun} `{word}`: {} of that name; give the id: {}", found.len(), ids.join(", ")),
         ));
     }
-    found
-        .pop()
-        .map(|record| Found { path: record.text("path").to_owned(), record })
-        .ok_or_else(|| missing(noun, word, None))
+    found.pop().map(|record| Found { path: record.text("path").to_owned(), record }).ok_or_else(|| missing(noun, word, None))
 }
 
 /// The one whose id begins so.

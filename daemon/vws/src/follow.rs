@@ -12,9 +12,9 @@ use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
+use vws_bus::client::Args;
 use vws_bus::failure::{Failure, exit};
 use vws_bus::{keys, names};
-use vws_bus::client::Args;
 use zbus::{MatchRule, MessageStream, Variant};
 
 /// Name of the failure that Ctrl-C is.
@@ -155,7 +155,11 @@ impl Progress {
         let terminal = std::io::stderr().is_terminal();
         let bar = (!quiet && terminal).then(|| {
             let bar = ProgressBar::new_spinner();
-            let template = if screen::colours(terminal) { "{spinner:.cyan} {prefix}: {msg} {elapsed}" } else { "{spinner} {prefix}: {msg} {elapsed}" };
+            let template = if screen::colours(terminal) {
+                "{spinner:.cyan} {prefix}: {msg} {elapsed}"
+            } else {
+                "{spinner} {prefix}: {msg} {elapsed}"
+            };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }

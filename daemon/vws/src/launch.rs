@@ -168,8 +168,11 @@ pub(crate) fn labels(pairs: &[(String, String)]) -> Variant<'static> {
 
 /// A host name label from an image's name, and digits that make it unlike the one before.
 fn default_name(image: &str, now: u64) -> String {
-    let stem = Path::new(image.split('#').next().unwrap_or(image)).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let clean: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(40).collect();
+    let stem = Path::new(image.split('#').next().unwrap_or(image))
+        .file_stem()
+        .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let clean: String =
+        stem.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(40).collect();
     let clean = clean.trim_matches('-');
     format!("{}-{:05}", if clean.is_empty() { "workspace" } else { clean }, now / 1000 % 100_000)
 }
@@ -191,7 +194,10 @@ fn ssh_keys_of(word: &str) -> Result<Vec<String>> {
     }
     let text = read(Path::new(word))?;
     if text.contains("PRIVATE KEY") {
-        return Err(Failure::of_kind("InvalidArgument", format!("file `{word}`: is a private key; give the public one, `{word}.pub`")));
+        return Err(Failure::of_kind(
+            "InvalidArgument",
+            format!("file `{word}`: is a private key; give the public one, `{word}.pub`"),
+        ));
     }
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
 }

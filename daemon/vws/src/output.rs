@@ -100,7 +100,9 @@ fn coloured(text: &str, colours: bool) -> Cell {
     }
     match text {
         "running" | "up" | "ready" | "done" | "permit" | "good" => cell.fg(Color::Green),
-        "paused" | "serialized" | "restrict" | "stale" | "queued" | "importing" | "unprobed" | "starting" | "stopping" => cell.fg(Color::Yellow),
+        "paused" | "serialized" | "restrict" | "stale" | "queued" | "importing" | "unprobed" | "starting" | "stopping" => {
+            cell.fg(Color::Yellow)
+        }
         "broken" | "unknown" | "down" | "damaged" | "failed" | "deny" | "error" | "none" => cell.fg(Color::Red),
         _ => cell,
     }
@@ -154,7 +156,8 @@ mod tests {
 
     #[test]
     fn tables_have_no_frame_and_no_trailing_space() {
-        let text = table(&["NAME", "STATE"], vec![vec!["web".to_owned(), "running".to_owned()], vec!["a\nb".to_owned(), String::new()]]);
+        let text =
+            table(&["NAME", "STATE"], vec![vec!["web".to_owned(), "running".to_owned()], vec!["a\nb".to_owned(), String::new()]]);
         assert_eq!(text, "NAME  STATE\nweb   running\na\\nb");
     }
 

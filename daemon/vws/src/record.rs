@@ -79,9 +79,9 @@ pub(crate) fn array(records: &[Record]) -> Value {
 
 fn member(key: &str, value: &Variant<'_>) -> Value {
     match value {
-        Variant::Dict(dict) if key == "settings" => Value::Object(
-            dict.iter().map(|(key, value)| (text(key), json(value))).collect::<Map<String, Value>>(),
-        ),
+        Variant::Dict(dict) if key == "settings" => {
+            Value::Object(dict.iter().map(|(key, value)| (text(key), json(value))).collect::<Map<String, Value>>())
+        }
         other => json(other),
     }
 }

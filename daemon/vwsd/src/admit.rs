@@ -74,7 +74,12 @@ pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, e
         at: now,
     };
     if judged.caller.system {
-        judged.verdicts.push(native("access", VerdictKind::Permit, "system", format!("an act of the daemon's own: {}", judged.caller.user)));
+        judged.verdicts.push(native(
+            "access",
+            VerdictKind::Permit,
+            "system",
+            format!("an act of the daemon's own: {}", judged.caller.user),
+        ));
         return judged;
     }
     let refused = access(judge, &mut judged, workspace.as_ref(), now)
@@ -104,12 +109,15 @@ fn access(judge: &mut Judge<'_>, judged: &mut Judged, workspace: Option<&Arc<Wor
         judged.verdicts.push(verdict);
         return Some(error);
     }
-    let input = AccessInput { request: judged.request.clone(), caller: judged.caller.clone(), workspace: workspace.cloned(), now };
+    let input =
+        AccessInput { request: judged.request.clone(), caller: judged.caller.clone(), workspace: workspace.cloned(), now };
     let verdict = judge.access(&input);
     judged.request = restricted(judged.request.clone(), verdict.restriction);
     let error = match verdict.kind {
         VerdictKind::Permit | VerdictKind::Restrict => None,
-        VerdictKind::Deny => Some(refusal(ErrorKind::AccessDenied, &judged.request, &verdict, "ask its owner or an administrator")),
+        VerdictKind::Deny => {
+            Some(refusal(ErrorKind::AccessDenied, &judged.request, &verdict, "ask its owner or an administrator"))
+        }
         VerdictKind::Error => Some(failure(&judged.request, &verdict)),
     };
     judged.verdicts.push(verdict);
@@ -122,7 +130,13 @@ fn access(judge: &mut Judge<'_>, judged: &mut Judged, workspace: Option<&Arc<Wor
     error
 }
 
-fn quota(judge: &mut Judge<'_>, site: &Site, judged: &mut Judged, workspace: Option<&Arc<Workspace>>, now: Timestamp) -> Option<Error> {
+fn quota(
+    judge: &mut Judge<'_>,
+    site: &Site,
+    judged: &mut Judged,
+    workspace: Option<&Arc<Workspace>>,
+    now: Timestamp,
+) -> Option<Error> {
     if !judged.request.verb.takes_quota() {
         return None;
     }
@@ -143,9 +157,12 @@ fn quota(judge: &mut Judge<'_>, site: &Site, judged: &mut Judged, workspace: Opt
     judged.request = restricted(judged.request.clone(), verdict.restriction);
     let error = match verdict.kind {
         VerdictKind::Permit | VerdictKind::Restrict => None,
-        VerdictKind::Deny => {
-            Some(refusal(ErrorKind::QuotaExceeded, &judged.request, &verdict, "ask for less, end something, or ask an administrator"))
-        }
+        VerdictKind::Deny => Some(refusal(
+            ErrorKind::QuotaExceeded,
+            &judged.request,
+            &verdict,
+            "ask for less, end something, or ask an administrator",
+        )),
         VerdictKind::Error => Some(failure(&judged.request, &verdict)),
     };
     judged.verdicts.push(verdict);
@@ -221,7 +238,8 @@ fn refusal(kind: ErrorKind, request: &Request, verdict: &Verdict, remedy: &str) 
 
 fn failure(request: &Request, verdict: &Verdict) -> Error {
     let fact = format!("the {} policy failed, so it is refused: {}", verdict.policy, verdict.text);
-    Error::new(ErrorKind::PolicyFailure, object(request), fact, "an administrator reads `vws policy status`").with_code(verdict.code.clone())
+    Error::new(ErrorKind::PolicyFailure, object(request), fact, "an administrator reads `vws policy status`")
+        .with_code(verdict.code.clone())
 }
 
 fn object(request: &Request) -> String {

@@ -3,7 +3,9 @@
 
 use crate::core::{About, Tx};
 use std::sync::Arc;
-use vws_domain::{Caller, Cause, Change, Error, Job, JobId, JobKind, JobState, Progress, Reservation, Result, State, StateEvent, Workspace};
+use vws_domain::{
+    Caller, Cause, Change, Error, Job, JobId, JobKind, JobState, Progress, Reservation, Result, State, StateEvent, Workspace,
+};
 
 /// What the workspace holds.
 #[must_use]
@@ -26,7 +28,12 @@ pub fn reservation_of(workspace: &Workspace) -> Reservation {
 pub fn create_workspace(tx: &mut Tx<'_>, workspace: Workspace) {
     let about = About { workspace: Some(workspace.id), job: workspace.job, host: workspace.host.clone(), image: None };
     tx.put(Change::PutReservation(Arc::new(reservation_of(&workspace))));
-    tx.event("workspace.created", about, workspace.owner, format!("workspace `{}` is {}", workspace.spec.name, workspace.state.name()));
+    tx.event(
+        "workspace.created",
+        about,
+        workspace.owner,
+        format!("workspace `{}` is {}", workspace.spec.name, workspace.state.name()),
+    );
     tx.put(Change::PutWorkspace(Arc::new(workspace)));
 }
 
@@ -62,10 +69,7 @@ pub fn change_workspace(tx: &mut Tx<'_>, old: &Workspace, mut new: Workspace) {
 /// # Errors
 /// Internal: the event cannot happen in its state.
 pub fn after(mut workspace: Workspace, event: StateEvent, code: &str, text: &str) -> Result<Workspace> {
-    workspace.state = workspace
-        .state
-        .next(event)
-        .map_err(|illegal| Error::internal(workspace.object(), illegal.to_string()))?;
+    workspace.state = workspace.state.next(event).map_err(|illegal| Error::internal(workspace.object(), illegal.to_string()))?;
     workspace.cause = Cause { code: code.to_owned(), text: text.to_owned() };
     Ok(workspace)
 }

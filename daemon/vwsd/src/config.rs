@@ -125,7 +125,8 @@ impl HostFile {
 }
 
 fn json_text(table: &toml::Table) -> Result<String> {
-    serde_json::to_string(table).map_err(|error| Error::invalid("the configuration", error.to_string(), "use values that JSON can hold"))
+    serde_json::to_string(table)
+        .map_err(|error| Error::invalid("the configuration", error.to_string(), "use values that JSON can hold"))
 }
 
 impl File {
@@ -138,11 +139,19 @@ impl File {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(Self::default()),
             Err(error) => {
-                return Err(Error::invalid(format!("configuration `{}`", path.display()), format!("cannot be read: {error}"), "name another with --config"));
+                return Err(Error::invalid(
+                    format!("configuration `{}`", path.display()),
+                    format!("cannot be read: {error}"),
+                    "name another with --config",
+                ));
             }
         };
         toml::from_str(&text).map_err(|error| {
-            Error::invalid(format!("configuration `{}`", path.display()), error.to_string().trim_end().to_owned(), "mend the file")
+            Error::invalid(
+                format!("configuration `{}`", path.display()),
+                error.to_string().trim_end().to_owned(),
+                "mend the file",
+            )
         })
     }
 }
@@ -213,9 +222,16 @@ impl Admission {
         let real = match Path::new(path).canonicalize() {
             Ok(real) => real,
             // Whether a file exists elsewhere is not told to those who may not name it.
-            Err(_) if !free && !self.image_directories.iter().any(|folder| Path::new(path).starts_with(folder)) => return Err(denied()),
+            Err(_) if !free && !self.image_directories.iter().any(|folder| Path::new(path).starts_with(folder)) => {
+                return Err(denied());
+            }
             Err(error) => {
-                return Err(Error::new(ErrorKind::NotFound, object, format!("cannot be opened: {error}"), "give the path of a file that the daemon can read"));
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    object,
+                    format!("cannot be opened: {error}"),
+                    "give the path of a file that the daemon can read",
+                ));
             }
         };
         let below = |folder: &PathBuf| folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));

@@ -9,9 +9,7 @@ use crate::env::Env;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use tokio::sync::{broadcast, mpsc, oneshot};
-use vws_domain::{
-    Change, Error, Event, HostName, ImageId, Job, JobId, JobState, Result, Site, Timestamp, WorkspaceId,
-};
+use vws_domain::{Change, Error, Event, HostName, ImageId, Job, JobId, JobState, Result, Site, Timestamp, WorkspaceId};
 use vws_store::{Batch, Store};
 
 /// Committed events kept for subscribers that are slow; who falls behind further reads `EventsSince`.
@@ -155,10 +153,7 @@ impl Core {
     ///
     /// # Errors
     /// What `decide` answers, or the store's failure (then nothing of it happened).
-    pub async fn transact<T: Send + 'static>(
-        &self,
-        decide: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    pub async fn transact<T: Send + 'static>(&self, decide: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let work: Work = Box::new(move |pending| pending.run(decide, reply));
         if self.work.send(work).is_err() {
@@ -171,7 +166,10 @@ impl Core {
     ///
     /// # Errors
     /// What `look` answers.
-    pub async fn consider<T: Send + 'static>(&self, look: impl FnOnce(&Site, Timestamp) -> Result<T> + Send + 'static) -> Result<T> {
+    pub async fn consider<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Site, Timestamp) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let work: Work = Box::new(move |pending| {
             let _ = reply.send(look(&pending.site, pending.env.now()));
@@ -211,11 +209,7 @@ impl Core {
 }
 
 impl Pending {
-    fn run<T: Send + 'static>(
-        &mut self,
-        decide: impl FnOnce(&mut Tx<'_>) -> Result<T>,
-        reply: oneshot::Sender<Result<T>>,
-    ) {
+    fn run<T: Send + 'static>(&mut self, decide: impl FnOnce(&mut Tx<'_>) -> Result<T>, reply: oneshot::Sender<Result<T>>) {
         let mut tx = Tx {
             site: &self.site,
             now: self.env.now(),

@@ -72,8 +72,9 @@ async fn serve(options: Options) -> Result<()> {
     let policy_folder = options.policies.unwrap_or(places.policies);
     let plugin_folder = options.plugins.unwrap_or(places.plugins);
     let state = options.state.unwrap_or(places.state);
-    std::fs::create_dir_all(&state)
-        .map_err(|error| Error::invalid(format!("state folder `{}`", state.display()), error.to_string(), "name another with --state"))?;
+    std::fs::create_dir_all(&state).map_err(|error| {
+        Error::invalid(format!("state folder `{}`", state.display()), error.to_string(), "name another with --state")
+    })?;
 
     let env = Arc::new(Env::system());
     let (store, site) = Store::open(&state.join("vws.db"))?;
@@ -88,7 +89,8 @@ async fn serve(options: Options) -> Result<()> {
     let (heard, backend_events) = mpsc::unbounded_channel();
     let backends = Backends::new(heard);
     add_plugins(&backends, &file, &plugin_folder).await;
-    let operate = Operate::new(Arc::clone(&core), Arc::clone(&backends), Arc::clone(&library), Arc::clone(&env), operate_limits(&file));
+    let operate =
+        Operate::new(Arc::clone(&core), Arc::clone(&backends), Arc::clone(&library), Arc::clone(&env), operate_limits(&file));
     put_hosts(&core, &file).await?;
 
     let service = Arc::new(Service {
@@ -139,7 +141,8 @@ async fn serve(options: Options) -> Result<()> {
 async fn until_told(poke: &mpsc::UnboundedSender<()>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|error| Error::internal("signals", error.to_string()));
-    let (mut term, mut int, mut hup) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    let (mut term, mut int, mut hup) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
     loop {
         tokio::select! {
             _ = term.recv() => return Ok(()),

@@ -8,7 +8,11 @@ use vwsd::{Options, run};
 
 /// The virtual workspace daemon.
 #[derive(Parser)]
-#[command(name = "vwsd", version, about = "Leases virtual machines over D-Bus, judged by the site's Lua policies, deployed by backend plugins")]
+#[command(
+    name = "vwsd",
+    version,
+    about = "Leases virtual machines over D-Bus, judged by the site's Lua policies, deployed by backend plugins"
+)]
 struct Arguments {
     /// Configuration file [default: /etc/vws/vwsd.toml, or below $XDG_CONFIG_HOME for an ordinary user]
     #[arg(long, env = "VWSD_CONFIG")]

@@ -174,10 +174,11 @@ impl Policies {
         let key = (hasher.finish(), workspace.id);
         let generation = self.status.read().unwrap_or_else(PoisonError::into_inner).generation;
         let remembered = self.views.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
-        if let Some((version, of_generation, answer)) = remembered {
-            if version == workspace.version && of_generation == generation {
-                return answer;
-            }
+        if let Some((version, of_generation, answer)) = remembered
+            && version == workspace.version
+            && of_generation == generation
+        {
+            return answer;
         }
         let input = AccessInput {
             request: view_request(workspace),
@@ -234,7 +235,7 @@ impl Policies {
 
     fn seats(&self, sources: Sources) -> Result<(Seat, Seat, Arc<PolicySet>), Vec<Problem>> {
         let generation = self.status().generation + 1;
-        let set = Arc::new(PolicySet::load(sources, self.limits.clone())?);
+        let set = Arc::new(PolicySet::load(sources, self.limits)?);
         let seat = || -> Result<Seat, Vec<Problem>> { Ok(Seat { evaluator: set.evaluator(generation)?, set: Arc::clone(&set) }) };
         Ok((seat()?, seat()?, Arc::clone(&set)))
     }

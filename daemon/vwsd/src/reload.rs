@@ -40,7 +40,8 @@ pub async fn reload_now(policies: &Arc<Policies>, core: &Arc<Core>, store: &Arc<
             ("policy.loaded", format!("generation {generation} is in force"))
         }
         Reloaded::Rejected { problem, kept } => {
-            let rest = if kept { "the last good set stays in force" } else { "nothing is in force and every decision is refused" };
+            let rest =
+                if kept { "the last good set stays in force" } else { "nothing is in force and every decision is refused" };
             tracing::error!(%problem, "policies refused: {rest}");
             ("policy.rejected", format!("{problem}; {rest}"))
         }
@@ -128,7 +129,9 @@ fn paths(directory: &Path) -> BTreeSet<PathBuf> {
     paths.extend(directory.canonicalize());
     for folder in [directory.to_owned(), directory.join("lib")] {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        paths.extend(entries.map(|entry| entry.path()).filter(|path| path.is_symlink()).filter_map(|path| path.canonicalize().ok()));
+        paths.extend(
+            entries.map(|entry| entry.path()).filter(|path| path.is_symlink()).filter_map(|path| path.canonicalize().ok()),
+        );
     }
     paths
 }

@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use vws_plugin_api::doc::{
-    Concurrency, Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, ImagePut, ImageRemove, ImagesMissing, ImagesPresent,
-    LogDoc, MachineArgs, MachineStatus, SavedDisk, VERSION, WorkspaceExport, WorkspaceImport, WorkspaceRef, WorkspaceStop, codes, methods,
+    Concurrency, Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, ImagePut, ImageRemove,
+    ImagesMissing, ImagesPresent, LogDoc, MachineArgs, MachineStatus, SavedDisk, VERSION, WorkspaceExport, WorkspaceImport,
+    WorkspaceRef, WorkspaceStop, codes, methods,
 };
 use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
 
@@ -24,7 +25,9 @@ pub struct Kvm {
 impl Kvm {
     fn host(&self, name: &str) -> Outcome<Arc<Host>> {
         lock(&self.hosts).get(name).cloned().ok_or_else(|| {
-            Failure::new(codes::NOT_FOUND, "it is not open in this backend").about(format!("host `{}`", name.escape_default())).remedy("open it with `host.open`")
+            Failure::new(codes::NOT_FOUND, "it is not open in this backend")
+                .about(format!("host `{}`", name.escape_default()))
+                .remedy("open it with `host.open`")
         })
     }
 

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use virt_sys as sys;
-use vws_plugin_api::doc::{Exported, ExportedDisk, Failure, MachineArgs, MachineDoc, MachineStatus, SavedDisk, WorkspaceExport, WorkspaceImport, codes};
+use vws_plugin_api::doc::{
+    Exported, ExportedDisk, Failure, MachineArgs, MachineDoc, MachineStatus, SavedDisk, WorkspaceExport, WorkspaceImport, codes,
+};
 use vws_plugin_api::sdk::Outcome;
 
 /// What a memory file was made with, and needs again.
@@ -35,14 +37,17 @@ pub struct Saved {
 
 /// Whether `name` can be a disk stream's.
 fn is_disk(name: &str) -> bool {
-    name.strip_prefix("disk-").is_some_and(|number| !number.is_empty() && number.len() <= 4 && number.bytes().all(|b| b.is_ascii_digit()))
+    name.strip_prefix("disk-")
+        .is_some_and(|number| !number.is_empty() && number.len() <= 4 && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl Machine<'_> {
     fn saved(&self) -> Outcome<Saved> {
         let path = self.host.storage.file(&self.workspace, "saved.json");
-        let bytes = fs::read(&path).map_err(|error| errors::system(&error, "cannot read what its memory was saved with", &self.object()))?;
-        serde_json::from_slice(&bytes).map_err(|error| Failure::new(codes::DAMAGED, format!("`{}`: {error}", path.display())).about(self.object()))
+        let bytes = fs::read(&path)
+            .map_err(|error| errors::system(&error, "cannot read what its memory was saved with", &self.object()))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::new(codes::DAMAGED, format!("`{}`: {error}", path.display())).about(self.object()))
     }
 
     fn write_saved(&self, saved: &Saved) -> Outcome<()> {
@@ -102,7 +107,11 @@ impl Machine<'_> {
     pub fn export(&self, args: &WorkspaceExport, fds: Vec<OwnedFd>) -> Outcome<Exported> {
         let storage = &self.host.storage;
         if fds.len() != args.streams.len() {
-            return Err(Failure::new(codes::INVALID, format!("{} streams came with {} descriptors", args.streams.len(), fds.len())).about(self.object()));
+            return Err(Failure::new(
+                codes::INVALID,
+                format!("{} streams came with {} descriptors", args.streams.len(), fds.len()),
+            )
+            .about(self.object()));
         }
         if !matches!(self.state()?, Virtual::None | Virtual::Off(_)) || !storage.is_saved(&self.workspace) {
             return Err(self.wrong_state("its memory is not saved").remedy("save it first"));
@@ -117,7 +126,11 @@ impl Machine<'_> {
                 let info = storage::info(&path, "qcow2")?;
                 let backing = info.backing_filename.rsplit('/').next().unwrap_or_default().to_owned();
                 if !backing.is_empty() && !is_digest(&backing) {
-                    return Err(Failure::new(codes::DAMAGED, format!("its disk `{name}` is made from `{backing}`, which is no image")).about(self.object()));
+                    return Err(Failure::new(
+                        codes::DAMAGED,
+                        format!("its disk `{name}` is made from `{backing}`, which is no image"),
+                    )
+                    .about(self.object()));
                 }
                 storage::send(&path, fd, &format!("export {name}"), self.call)?;
                 disks.push(ExportedDisk {
@@ -127,7 +140,9 @@ impl Machine<'_> {
                     backing_format: info.backing_filename_format,
                 });
             } else {
-                return Err(Failure::new(codes::INVALID, format!("there is no stream `{}`", name.escape_default())).about(self.object()));
+                return Err(
+                    Failure::new(codes::INVALID, format!("there is no stream `{}`", name.escape_default())).about(self.object())
+                );
             }
         }
         Ok(Exported {
@@ -146,7 +161,11 @@ impl Machine<'_> {
         check(&args.machine, self.host, self.call)?;
         let storage = &self.host.storage;
         if fds.len() != args.streams.len() {
-            return Err(Failure::new(codes::INVALID, format!("{} streams came with {} descriptors", args.streams.len(), fds.len())).about(self.object()));
+            return Err(Failure::new(
+                codes::INVALID,
+                format!("{} streams came with {} descriptors", args.streams.len(), fds.len()),
+            )
+            .about(self.object()));
         }
         if !matches!(self.state()?, Virtual::None | Virtual::Off(_)) {
             return Err(self.wrong_state("it runs on this host already"));
@@ -178,7 +197,9 @@ impl Machine<'_> {
             }
         }
         if args.streams.len() != wanted.len() {
-            return Err(Failure::new(codes::INVALID, "the bundle has streams that the machine does not know").about(self.object()));
+            return Err(
+                Failure::new(codes::INVALID, "the bundle has streams that the machine does not know").about(self.object())
+            );
         }
         let mut memory = None;
         for (name, fd) in args.streams.iter().zip(fds) {
@@ -186,7 +207,8 @@ impl Machine<'_> {
                 let part = Part::create(&storage.file(&self.workspace, "memory.import"), 0o600, &self.object())?;
                 storage::copy(&mut File::from(fd), &part.file, 0, "import memory", self.call, &self.object())?;
                 if !storage::is_save_file(&part.path()) {
-                    return Err(Failure::new(codes::DAMAGED, "its memory stream is not a complete memory file of libvirt").about(self.object()));
+                    return Err(Failure::new(codes::DAMAGED, "its memory stream is not a complete memory file of libvirt")
+                        .about(self.object()));
                 }
                 memory = Some(part);
             } else {
@@ -216,9 +238,12 @@ impl Machine<'_> {
     fn import_disk(&self, machine: &MachineDoc, name: &str, exported: Option<&ExportedDisk>, fd: OwnedFd) -> Outcome<()> {
         let storage = &self.host.storage;
         let object = format!("disk `{name}` of {}", self.object());
-        let exported = exported.ok_or_else(|| Failure::new(codes::INVALID, "the bundle does not say how to read it").about(&object))?;
+        let exported =
+            exported.ok_or_else(|| Failure::new(codes::INVALID, "the bundle does not say how to read it").about(&object))?;
         if exported.format != "qcow2" {
-            return Err(Failure::new(codes::UNSUPPORTED, format!("its format is `{}`", exported.format.escape_default())).about(object).remedy("this backend reads `qcow2`"));
+            return Err(Failure::new(codes::UNSUPPORTED, format!("its format is `{}`", exported.format.escape_default()))
+                .about(object)
+                .remedy("this backend reads `qcow2`"));
         }
         let part = Part::create(&storage.disk(&self.workspace, name), 0o600, &object)?;
         storage::copy(&mut File::from(fd), &part.file, 0, &format!("import {name}"), self.call, &object)?;
@@ -229,8 +254,16 @@ impl Machine<'_> {
         // What the stream itself names as its image is a path of another host, and nothing is ever opened by it.
         match (exported.backing_digest.as_str(), info.backing_filename.is_empty()) {
             ("", true) => {}
-            ("", false) => return Err(Failure::new(codes::INVALID, "it refers to another file, of which the bundle says nothing").about(object)),
-            (_, true) => return Err(Failure::new(codes::DAMAGED, "the bundle says that it is made from an image, but it is not").about(object)),
+            ("", false) => {
+                return Err(
+                    Failure::new(codes::INVALID, "it refers to another file, of which the bundle says nothing").about(object)
+                );
+            }
+            (_, true) => {
+                return Err(
+                    Failure::new(codes::DAMAGED, "the bundle says that it is made from an image, but it is not").about(object)
+                );
+            }
             (digest, false) => {
                 let image = storage.checked_image(digest, &exported.backing_format)?;
                 storage::rebase(&part.path(), &image, &exported.backing_format, self.call)?;
@@ -238,7 +271,8 @@ impl Machine<'_> {
         }
         let size_mib = machine.disks.iter().find(|disk| disk.name == name).map_or(0, |disk| disk.size_mib);
         if size_mib > 0 && info.virtual_size != size_mib << 20 {
-            return Err(Failure::new(codes::DAMAGED, format!("it has {} bytes instead of {size_mib} MiB", info.virtual_size)).about(object));
+            return Err(Failure::new(codes::DAMAGED, format!("it has {} bytes instead of {size_mib} MiB", info.virtual_size))
+                .about(object));
         }
         part.keep()
     }
@@ -249,9 +283,17 @@ impl Machine<'_> {
         if accelerator == seen.accelerator {
             return Ok(());
         }
-        Err(Failure::new(codes::UNSUPPORTED, format!("its memory was saved under `{}`, {} runs guests under `{}`", accelerator.escape_default(), self.host.object(), seen.accelerator))
-            .about(self.object())
-            .remedy("restore it on a host with the same accelerator, or start it anew from its disks"))
+        Err(Failure::new(
+            codes::UNSUPPORTED,
+            format!(
+                "its memory was saved under `{}`, {} runs guests under `{}`",
+                accelerator.escape_default(),
+                self.host.object(),
+                seen.accelerator
+            ),
+        )
+        .about(self.object())
+        .remedy("restore it on a host with the same accelerator, or start it anew from its disks"))
     }
 
     /// Goes on from the saved memory under a definition made anew.
@@ -275,9 +317,12 @@ impl Machine<'_> {
         let path = storage.begin_restore(&self.workspace)?.to_string_lossy().into_owned();
         let flags = if args.paused { sys::VIR_DOMAIN_SAVE_PAUSED } else { sys::VIR_DOMAIN_SAVE_RUNNING };
         self.call.progress("restore memory", 0, 0);
-        let restored = self.run("restore the machine's memory", move |connection, _workspace| connection.restore_domain_flags(&path, Some(&xml), flags));
+        let restored = self.run("restore the machine's memory", move |connection, _workspace| {
+            connection.restore_domain_flags(&path, Some(&xml), flags)
+        });
         if let Err(failure) = restored {
-            let unknown = [codes::CANCELLED, codes::TIMED_OUT, codes::UNREACHABLE, codes::INTERNAL].contains(&failure.code.as_str());
+            let unknown =
+                [codes::CANCELLED, codes::TIMED_OUT, codes::UNREACHABLE, codes::INTERNAL].contains(&failure.code.as_str());
             // While nobody knows whether it runs, its memory is not offered again; the next attempt finds out.
             if !unknown && matches!(self.state()?, Virtual::None | Virtual::Off(_)) {
                 storage.undo_restore(&self.workspace)?;
@@ -295,7 +340,9 @@ impl Machine<'_> {
             return Err(self.wrong_state("it runs: its disk changes").remedy("stop it first"));
         }
         if storage.is_saved(&self.workspace) {
-            return Err(self.wrong_state("its memory is saved: its disk alone is not consistent").remedy("restore it, then stop it"));
+            return Err(self
+                .wrong_state("its memory is saved: its disk alone is not consistent")
+                .remedy("restore it, then stop it"));
         }
         let disk = storage.disk(&self.workspace, "disk-0");
         if !disk.exists() {

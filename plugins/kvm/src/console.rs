@@ -32,7 +32,8 @@ pub fn open(machine: &Machine<'_>) -> Outcome<OwnedFd> {
         })
         .map_err(|failure| if failure.code == codes::STATE { failure.remedy("start the workspace first") } else { failure })?;
     let failed = |error: String| Failure::new(codes::INTERNAL, error).about(machine.object()).retry(Retry::Later);
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(|error| failed(error.to_string()))?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|error| failed(error.to_string()))?;
     rustix::io::ioctl_fionbio(&ours, true).map_err(|error| failed(error.to_string()))?;
     std::thread::Builder::new()
         .name("console".to_owned())

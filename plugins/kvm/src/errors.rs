@@ -33,16 +33,18 @@ pub fn libvirt(error: &Error, what: &str, object: &str) -> Failure {
             Some(ErrorNumber::NoSupport | ErrorNumber::ConfigUnsupported | ErrorNumber::ArgumentUnsupported) => {
                 (codes::UNSUPPORTED, Retry::Never, "")
             }
-            Some(ErrorNumber::NoNetwork) => (codes::INVALID, Retry::Never, "define and start that network on the host, or ask for another"),
+            Some(ErrorNumber::NoNetwork) => {
+                (codes::INVALID, Retry::Never, "define and start that network on the host, or ask for another")
+            }
             Some(ErrorNumber::NoMemory) => (codes::CAPACITY, Retry::Later, "free memory on the host"),
             _ => (codes::HYPERVISOR, Retry::Later, "see the log of libvirt on the host"),
         }
     };
-    Failure::new(code, format!("{what}: {said}"))
-        .about(object)
-        .remedy(remedy)
-        .retry(retry)
-        .detail(format!("libvirt error {:?} in {:?}", error.code(), error.domain()))
+    Failure::new(code, format!("{what}: {said}")).about(object).remedy(remedy).retry(retry).detail(format!(
+        "libvirt error {:?} in {:?}",
+        error.code(),
+        error.domain()
+    ))
 }
 
 fn connection_gone(said: &str) -> bool {
@@ -58,7 +60,9 @@ pub fn system(error: &io::Error, what: &str, object: &str) -> Failure {
     let (code, retry, remedy) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => no_space(),
         io::ErrorKind::NotFound => (codes::NOT_FOUND, Retry::Never, ""),
-        io::ErrorKind::PermissionDenied => (codes::HYPERVISOR, Retry::Never, "give the daemon's user access to the host's folder"),
+        io::ErrorKind::PermissionDenied => {
+            (codes::HYPERVISOR, Retry::Never, "give the daemon's user access to the host's folder")
+        }
         _ => (codes::HYPERVISOR, Retry::Later, ""),
     };
     Failure::new(code, format!("{what}: {error}")).about(object).remedy(remedy).retry(retry)

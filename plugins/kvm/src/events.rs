@@ -64,7 +64,9 @@ pub fn subscribe(connection: &Connect, to: &Sender<Told>) -> Result<(), Error> {
             unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int,
             Generic,
         >(lifecycle);
-        for (event, callback) in [(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle), (sys::VIR_DOMAIN_EVENT_ID_REBOOT, rebooted as Generic)] {
+        for (event, callback) in
+            [(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle), (sys::VIR_DOMAIN_EVENT_ID_REBOOT, rebooted as Generic)]
+        {
             let data = boxed();
             let id = sys::virConnectDomainEventRegisterAny(
                 connection.as_ptr(),
@@ -115,7 +117,13 @@ unsafe fn name(domain: sys::virDomainPtr) -> String {
     }
 }
 
-unsafe extern "C" fn lifecycle(_c: sys::virConnectPtr, domain: sys::virDomainPtr, _event: c_int, _detail: c_int, data: *mut c_void) -> c_int {
+unsafe extern "C" fn lifecycle(
+    _c: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _event: c_int,
+    _detail: c_int,
+    data: *mut c_void,
+) -> c_int {
     // SAFETY: libvirt calls this with what `subscribe` registered and a domain that it lends.
     unsafe { send(data, || Told::Changed(name(domain))) };
     0

@@ -141,7 +141,9 @@ impl Host {
         match &*lock(&self.link) {
             Link::Up(connection) => Ok(Arc::clone(connection)),
             Link::Down(failure) => Err(failure.clone()),
-            Link::New => Err(Failure::new(codes::UNREACHABLE, "the first connection attempt has not ended yet").about(self.object()).retry(Retry::Later)),
+            Link::New => Err(Failure::new(codes::UNREACHABLE, "the first connection attempt has not ended yet")
+                .about(self.object())
+                .retry(Retry::Later)),
         }
     }
 
@@ -185,14 +187,18 @@ impl Host {
         });
         if let Err(error) = spawned {
             self.stuck.fetch_sub(1, Ordering::Relaxed);
-            return Err(Failure::new(codes::INTERNAL, format!("cannot start a thread: {error}")).about(object).retry(Retry::Later));
+            return Err(Failure::new(codes::INTERNAL, format!("cannot start a thread: {error}"))
+                .about(object)
+                .retry(Retry::Later));
         }
         loop {
             match answered.recv_timeout(GLANCE) {
                 Ok(Ok(Ok(value))) => return Ok(value),
                 Ok(Ok(Err(error))) => return Err(errors::libvirt(&error, what, object)),
                 Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Failure::new(codes::INTERNAL, format!("{what}: the call to libvirt ended abnormally")).about(object));
+                    return Err(
+                        Failure::new(codes::INTERNAL, format!("{what}: the call to libvirt ended abnormally")).about(object)
+                    );
                 }
                 Err(RecvTimeoutError::Timeout) => check().map_err(|failure| {
                     let message = format!("{what}: {}", failure.message);
@@ -203,7 +209,12 @@ impl Host {
     }
 
     /// Like [`Host::run`] for calls that the host makes of its own accord.
-    pub fn run_own<T: Send + 'static>(&self, what: &str, object: &str, work: impl FnOnce(&Connect) -> Result<T, Error> + Send + 'static) -> Outcome<T> {
+    pub fn run_own<T: Send + 'static>(
+        &self,
+        what: &str,
+        object: &str,
+        work: impl FnOnce(&Connect) -> Result<T, Error> + Send + 'static,
+    ) -> Outcome<T> {
         let end = Instant::now() + OWN_DEADLINE;
         let check = || if Instant::now() < end { Ok(()) } else { Err(Failure::new(codes::TIMED_OUT, "libvirt did not answer")) };
         self.run_until(&check, what, object, work)
@@ -245,7 +256,9 @@ impl Host {
         }
         let id = workspace.to_owned();
         let object = errors::workspace(workspace);
-        let Ok(domain) = self.run_own("look at the machine", &object, move |connection| machine::state(connection, &id)) else { return };
+        let Ok(domain) = self.run_own("look at the machine", &object, move |connection| machine::state(connection, &id)) else {
+            return;
+        };
         let status = machine::status(&self.storage, workspace, domain);
         let news = {
             let mut known = lock(&self.known);
@@ -281,7 +294,10 @@ impl Host {
         for workspace in self.storage.workspaces().unwrap_or_default() {
             if let Err(failure) = self.storage.bound_log(&workspace, self.settings.console_log_kib << 10) {
                 // A file system without holes: the log is bounded when the machine starts anew, and this says why it grows.
-                self.emitter.emit(&PluginEvent::Log { level: "debug".to_owned(), message: format!("{}: {}", failure.object, failure.message) });
+                self.emitter.emit(&PluginEvent::Log {
+                    level: "debug".to_owned(),
+                    message: format!("{}: {}", failure.object, failure.message),
+                });
             }
         }
     }
@@ -321,13 +337,18 @@ fn connect(uri: &str, deadline: Duration, object: &str) -> Outcome<Connect> {
             // Nobody waits any more: the connection is closed here.
             let _late = catch_unwind(AssertUnwindSafe(|| answer.send(opened)));
         })
-        .map_err(|error| Failure::new(codes::INTERNAL, format!("cannot start a thread: {error}")).about(object).retry(Retry::Later))?;
+        .map_err(|error| {
+            Failure::new(codes::INTERNAL, format!("cannot start a thread: {error}")).about(object).retry(Retry::Later)
+        })?;
     match answered.recv_timeout(deadline) {
         Ok(Ok(Ok(connection))) => Ok(connection),
         // Whatever libvirt says about a connection that did not come about: the host is not reachable.
-        Ok(Ok(Err(error))) => Err(Failure { code: codes::UNREACHABLE.to_owned(), ..errors::libvirt(&error, &format!("connect to `{uri}`"), object) }
-            .remedy("see that libvirt runs on the host and that its URI is right")
-            .retry(Retry::Later)),
+        Ok(Ok(Err(error))) => Err(Failure {
+            code: codes::UNREACHABLE.to_owned(),
+            ..errors::libvirt(&error, &format!("connect to `{uri}`"), object)
+        }
+        .remedy("see that libvirt runs on the host and that its URI is right")
+        .retry(Retry::Later)),
         _ => Err(Failure::new(codes::UNREACHABLE, format!("connect to `{uri}`: no answer within {} ms", deadline.as_millis()))
             .about(object)
             .remedy("see that the host is up and its network works")
@@ -345,12 +366,15 @@ fn keep(host: &Weak<Host>, hear: &Receiver<Told>) {
             return;
         }
         let object = strong.object();
-        let linked = connect(&strong.settings.uri, Duration::from_millis(strong.settings.connect_deadline_ms), &object).and_then(|connection| {
-            // The test and local drivers know no keep-alive; they need none.
-            let _optional = connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1);
-            events::subscribe(&connection, &strong.told).map_err(|error| errors::libvirt(&error, "subscribe to events", &object))?;
-            Ok(connection)
-        });
+        let linked = connect(&strong.settings.uri, Duration::from_millis(strong.settings.connect_deadline_ms), &object).and_then(
+            |connection| {
+                // The test and local drivers know no keep-alive; they need none.
+                let _optional = connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1);
+                events::subscribe(&connection, &strong.told)
+                    .map_err(|error| errors::libvirt(&error, "subscribe to events", &object))?;
+                Ok(connection)
+            },
+        );
         match linked {
             Ok(connection) => {
                 pause = BACK_OFF.0;
@@ -377,7 +401,11 @@ fn keep(host: &Weak<Host>, hear: &Receiver<Told>) {
             }
             Err(failure) => {
                 if !std::mem::replace(&mut told_down, true) {
-                    strong.emitter.emit(&PluginEvent::Host { host: strong.name.clone(), up: false, reason: failure.message.clone() });
+                    strong.emitter.emit(&PluginEvent::Host {
+                        host: strong.name.clone(),
+                        up: false,
+                        reason: failure.message.clone(),
+                    });
                 }
                 if !strong.set_link(Link::Down(failure)) {
                     return;

@@ -18,7 +18,8 @@ use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
 use virt_sys as sys;
 use vws_plugin_api::doc::{
-    BootDoc, DiskSourceDoc, Failure, Foreign, HostListing, MachineArgs, MachineDoc, MachineState, MachineStatus, Retry, WorkspaceStop, capabilities, codes,
+    BootDoc, DiskSourceDoc, Failure, Foreign, HostListing, MachineArgs, MachineDoc, MachineState, MachineStatus, Retry,
+    WorkspaceStop, capabilities, codes,
 };
 use vws_plugin_api::sdk::{Call, Outcome};
 
@@ -67,16 +68,18 @@ pub fn state(connection: &Connect, workspace: &str) -> Result<Virtual, Error> {
     let Some(domain) = find(connection, workspace)? else { return Ok(Virtual::None) };
     let Some((state, reason)) = unless_gone(domain.state())? else { return Ok(Virtual::None) };
     Ok(match (state, reason) {
-        (Enum::Known(DomainState::Shutoff | DomainState::Crashed), Enum::Known(DomainStateReason::Shutoff(reason))) => Virtual::Off(match reason.known() {
-            Some(DomainShutoffReason::Shutdown) => "shutdown",
-            Some(DomainShutoffReason::Destroyed) => "destroyed",
-            Some(DomainShutoffReason::Crashed) => "crashed",
-            Some(DomainShutoffReason::Migrated) => "migrated",
-            Some(DomainShutoffReason::Saved) => "saved",
-            Some(DomainShutoffReason::Failed) => "failed",
-            Some(DomainShutoffReason::Daemon) => "hypervisor",
-            _ => "",
-        }),
+        (Enum::Known(DomainState::Shutoff | DomainState::Crashed), Enum::Known(DomainStateReason::Shutoff(reason))) => {
+            Virtual::Off(match reason.known() {
+                Some(DomainShutoffReason::Shutdown) => "shutdown",
+                Some(DomainShutoffReason::Destroyed) => "destroyed",
+                Some(DomainShutoffReason::Crashed) => "crashed",
+                Some(DomainShutoffReason::Migrated) => "migrated",
+                Some(DomainShutoffReason::Saved) => "saved",
+                Some(DomainShutoffReason::Failed) => "failed",
+                Some(DomainShutoffReason::Daemon) => "hypervisor",
+                _ => "",
+            })
+        }
         (Enum::Known(DomainState::Shutoff), _) => Virtual::Off(""),
         (Enum::Known(DomainState::Crashed), _) => Virtual::Off("crashed"),
         (Enum::Known(DomainState::Paused | DomainState::PMSuspended), reason) => Virtual::Paused(match reason {
@@ -94,7 +97,12 @@ pub fn state(connection: &Connect, workspace: &str) -> Result<Virtual, Error> {
 
 /// The status of a machine, from libvirt's answer and from its files.
 pub fn status(storage: &Storage, workspace: &str, domain: Virtual) -> MachineStatus {
-    let of = |state, reason: &str| MachineStatus { workspace: workspace.to_owned(), state, reason: reason.to_owned(), plugin_state: serde_json::Value::Null };
+    let of = |state, reason: &str| MachineStatus {
+        workspace: workspace.to_owned(),
+        state,
+        reason: reason.to_owned(),
+        plugin_state: serde_json::Value::Null,
+    };
     match domain {
         Virtual::Running => of(MachineState::Running, ""),
         Virtual::Paused(reason) => of(MachineState::Paused, reason),
@@ -131,13 +139,21 @@ impl<'a> Machine<'a> {
     }
 
     /// Runs `work` with libvirt.
-    pub fn run<T: Send + 'static>(&self, what: &str, work: impl FnOnce(&Connect, &str) -> Result<T, Error> + Send + 'static) -> Outcome<T> {
+    pub fn run<T: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&Connect, &str) -> Result<T, Error> + Send + 'static,
+    ) -> Outcome<T> {
         let workspace = self.workspace.clone();
         self.host.run(self.call, what, &self.object(), move |connection| work(connection, &workspace))
     }
 
     /// Runs `work` with its domain, which has to be there.
-    pub fn with_domain<T: Send + 'static>(&self, what: &str, work: impl FnOnce(&Domain) -> Result<T, Error> + Send + 'static) -> Outcome<T> {
+    pub fn with_domain<T: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&Domain) -> Result<T, Error> + Send + 'static,
+    ) -> Outcome<T> {
         self.run(what, |connection, workspace| find(connection, workspace)?.map(|domain| work(&domain)).transpose())?
             .ok_or_else(|| self.wrong_state("the machine is not defined on the host"))
     }
@@ -216,7 +232,8 @@ impl<'a> Machine<'a> {
 
     /// The seed.
     pub fn write_seed(&self, machine: &MachineDoc) -> Outcome<()> {
-        let volume = crate::seed::volume(&machine.seed).map_err(|error| errors::system(&error, "cannot make the seed", &self.object()))?;
+        let volume =
+            crate::seed::volume(&machine.seed).map_err(|error| errors::system(&error, "cannot make the seed", &self.object()))?;
         self.host.storage.write(&self.host.storage.file(&self.workspace, "seed.img"), &volume)
     }
 
@@ -299,7 +316,9 @@ impl<'a> Machine<'a> {
         }
         for disk in &machine.disks {
             if !storage.disk(&self.workspace, &disk.name).exists() {
-                return Err(Failure::new(codes::NOT_FOUND, format!("its disk `{}` is not on the host", disk.name)).about(self.object()).remedy("stage it first"));
+                return Err(Failure::new(codes::NOT_FOUND, format!("its disk `{}` is not on the host", disk.name))
+                    .about(self.object())
+                    .remedy("stage it first"));
             }
         }
         storage.make_folder(&self.workspace)?;
@@ -325,7 +344,9 @@ impl<'a> Machine<'a> {
                 // A machine that stands still hears no button.
                 Virtual::Running if Instant::now() < end => {
                     if pressed.is_none_or(|at| at.elapsed() >= PRESS_AGAIN) {
-                        self.unless_off("press the power button", |domain| domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN))?;
+                        self.unless_off("press the power button", |domain| {
+                            domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+                        })?;
                         pressed = Some(Instant::now());
                     }
                     self.call.check().map_err(|failure| failure.about(self.object()))?;
@@ -420,7 +441,10 @@ impl<'a> Machine<'a> {
                 },
             }
             if Instant::now() >= end {
-                return Err(self.wrong_state("libvirt does not let go of it").remedy("see the log of libvirt on the host").retry(Retry::Later));
+                return Err(self
+                    .wrong_state("libvirt does not let go of it")
+                    .remedy("see the log of libvirt on the host")
+                    .retry(Retry::Later));
             }
             self.call.check().map_err(|failure| failure.about(self.object()))?;
             if self.state()? != Virtual::None {
@@ -483,7 +507,9 @@ pub fn check(machine: &MachineDoc, host: &Arc<Host>, call: &Call) -> Outcome<()>
     }
     let mut names = BTreeSet::new();
     for disk in &machine.disks {
-        let plain = !disk.name.is_empty() && disk.name.len() <= 32 && disk.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let plain = !disk.name.is_empty()
+            && disk.name.len() <= 32
+            && disk.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !plain || !names.insert(&disk.name) {
             return invalid(format!("disk name `{}` is not a label of its own", disk.name.escape_default()));
         }
@@ -539,12 +565,14 @@ pub fn check(machine: &MachineDoc, host: &Arc<Host>, call: &Call) -> Outcome<()>
         match can.get(need).map(String::as_str) {
             Some("") => {}
             reason => {
-                return Err(Failure::new(codes::UNSUPPORTED, format!("it needs `{need}`, which {} cannot do: {}", host.object(), reason.unwrap_or("unknown to it")))
-                    .about(object)
-                    .remedy("leave that out, or use a host that can"));
+                return Err(Failure::new(
+                    codes::UNSUPPORTED,
+                    format!("it needs `{need}`, which {} cannot do: {}", host.object(), reason.unwrap_or("unknown to it")),
+                )
+                .about(object)
+                .remedy("leave that out, or use a host that can"));
             }
         }
     }
     Ok(())
 }
-

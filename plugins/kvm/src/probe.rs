@@ -97,10 +97,11 @@ struct Claims {
 
 fn claims(host: &Arc<Host>, call: &Call) -> Outcome<Claims> {
     let machine = host.settings.machine.clone();
-    let (capabilities, uri, libvirt, emulator, domain) = host.run(call, "ask for the host's capabilities", &host.object(), move |connection| {
-        let domain = connection.domain_capabilities(None, None, Some(&machine), None, 0);
-        Ok((connection.capabilities()?, connection.uri()?, connection.lib_version()?, connection.hyp_version()?, domain))
-    })?;
+    let (capabilities, uri, libvirt, emulator, domain) =
+        host.run(call, "ask for the host's capabilities", &host.object(), move |connection| {
+            let domain = connection.domain_capabilities(None, None, Some(&machine), None, 0);
+            Ok((connection.capabilities()?, connection.uri()?, connection.lib_version()?, connection.hyp_version()?, domain))
+        })?;
     let element = Element::parse(&capabilities)?;
     let arch = element.text_at(&["host", "cpu", "arch"]).to_owned();
     let offers_kvm = element
@@ -112,9 +113,15 @@ fn claims(host: &Arc<Host>, call: &Call) -> Outcome<Claims> {
         Ok(xml) => {
             let domain = Element::parse(&xml)?;
             let offered = domain.at(&["os"]).is_some_and(|os| {
-                os.all("enum").filter(|list| list.attribute("name") == "firmware").any(|list| list.all("value").any(|value| value.text() == "efi"))
+                os.all("enum")
+                    .filter(|list| list.attribute("name") == "firmware")
+                    .any(|list| list.all("value").any(|value| value.text() == "efi"))
             });
-            if offered { String::new() } else { format!("there is no UEFI firmware for machine type `{}`; install the package ovmf", host.settings.machine) }
+            if offered {
+                String::new()
+            } else {
+                format!("there is no UEFI firmware for machine type `{}`; install the package ovmf", host.settings.machine)
+            }
         }
         Err(error) => format!("libvirt knows nothing of machine type `{}`: {}", host.settings.machine, error.message()),
     };
@@ -152,7 +159,8 @@ fn look(host: &Arc<Host>, fresh: bool, call: &Call) -> Outcome<Seen> {
         Some(seen) => Seen { uefi: claims.uefi, ..seen },
         None => {
             let seen = boot(host, claims, call)?;
-            let bytes = serde_json::to_vec_pretty(&seen).map_err(|error| Failure::new(codes::INTERNAL, format!("cannot write the probe's result: {error}")))?;
+            let bytes = serde_json::to_vec_pretty(&seen)
+                .map_err(|error| Failure::new(codes::INTERNAL, format!("cannot write the probe's result: {error}")))?;
             host.storage.write(&path, &bytes)?;
             seen
         }
@@ -190,7 +198,11 @@ impl Run {
 
 fn boot(host: &Arc<Host>, claims: Claims, call: &Call) -> Outcome<Seen> {
     if claims.arch != "x86_64" {
-        return Err(Failure::new(codes::UNSUPPORTED, format!("its CPUs are {}; this backend runs guests on x86_64", claims.arch)).about(host.object()));
+        return Err(Failure::new(
+            codes::UNSUPPORTED,
+            format!("its CPUs are {}; this backend runs guests on x86_64", claims.arch),
+        )
+        .about(host.object()));
     }
     let wanted = host.settings.accelerator;
     let mut said = Vec::new();
@@ -272,7 +284,15 @@ impl Files {
     }
 
     fn xml(&self, host: &Host, arch: &str, kind: &str, limited: bool) -> Outcome<String> {
-        xml::probe_guest(&self.name, kind, arch, &host.settings.machine, &self.disk.to_string_lossy(), &self.serial.to_string_lossy(), limited)
+        xml::probe_guest(
+            &self.name,
+            kind,
+            arch,
+            &host.settings.machine,
+            &self.disk.to_string_lossy(),
+            &self.serial.to_string_lossy(),
+            limited,
+        )
     }
 }
 
@@ -289,7 +309,9 @@ fn guest(host: &Arc<Host>, arch: &str, kind: &'static str, call: &Call) -> Outco
     let xml = files.xml(host, arch, kind, false)?;
     let object = host.object();
     // Destroyed by libvirt itself if this process goes away meanwhile.
-    let started = host.run(call, "start a test guest", &object, move |connection| connection.create_domain_xml(&xml, sys::VIR_DOMAIN_START_AUTODESTROY).map(drop));
+    let started = host.run(call, "start a test guest", &object, move |connection| {
+        connection.create_domain_xml(&xml, sys::VIR_DOMAIN_START_AUTODESTROY).map(drop)
+    });
     let mut run = Run { marks: String::new(), took: Duration::ZERO, refused: None, cpu_shares: String::new() };
     match started {
         Ok(()) => {}
@@ -345,10 +367,11 @@ fn one_line(said: &str) -> String {
 /// Ends a test guest. One that does not end is ended by libvirt together with the connection.
 fn end(host: &Arc<Host>, name: &str) {
     let name = name.to_owned();
-    let _ended_with_the_connection = host.run_own("end the test guest", &host.object(), move |connection| match connection.lookup_domain_by_name(&name) {
-        Ok(domain) => domain.destroy(),
-        Err(_gone) => Ok(()),
-    });
+    let _ended_with_the_connection =
+        host.run_own("end the test guest", &host.object(), move |connection| match connection.lookup_domain_by_name(&name) {
+            Ok(domain) => domain.destroy(),
+            Err(_gone) => Ok(()),
+        });
 }
 
 /// Capability -> empty, or why not.
@@ -358,7 +381,9 @@ pub fn abilities(host: &Arc<Host>, call: &Call) -> Outcome<BTreeMap<String, Stri
     let network = if seen.session {
         "a session libvirt has no networks".to_owned()
     } else {
-        let some = host.run(call, "list networks", &host.object(), |connection| Ok(!connection.list_all_networks(sys::VIR_CONNECT_LIST_NETWORKS_ACTIVE)?.is_empty()));
+        let some = host.run(call, "list networks", &host.object(), |connection| {
+            Ok(!connection.list_all_networks(sys::VIR_CONNECT_LIST_NETWORKS_ACTIVE)?.is_empty())
+        });
         match some {
             Ok(true) => String::new(),
             Ok(false) => "no network is active in libvirt on the host".to_owned(),

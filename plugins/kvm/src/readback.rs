@@ -151,9 +151,23 @@ pub fn compare(xml: &str, machine: &MachineDoc, frame: &Frame) -> Outcome<()> {
     let mut disks: Vec<[String; 6]> = Vec::new();
     for (index, (disk, path)) in machine.disks.iter().zip(&frame.disks).enumerate() {
         let rate = |rate: u64| if rate > 0 { rate.to_string() } else { String::new() };
-        disks.push([path.clone(), "qcow2".into(), target(index), "file disk".into(), rate(disk.kib_per_second.saturating_mul(1024)), rate(disk.iops)]);
+        disks.push([
+            path.clone(),
+            "qcow2".into(),
+            target(index),
+            "file disk".into(),
+            rate(disk.kib_per_second.saturating_mul(1024)),
+            rate(disk.iops),
+        ]);
     }
-    disks.push([frame.seed.clone(), "raw".into(), target(machine.disks.len()), "file disk readonly".into(), String::new(), String::new()]);
+    disks.push([
+        frame.seed.clone(),
+        "raw".into(),
+        target(machine.disks.len()),
+        "file disk readonly".into(),
+        String::new(),
+        String::new(),
+    ]);
     let are = devices.all("disk").map(|disk| {
         let of = |name: &str, attribute: &str| disk.at(&[name]).map_or("", |element| element.attribute(attribute)).to_owned();
         let readonly = if disk.at(&["readonly"]).is_some() { " readonly" } else { "" };
@@ -170,7 +184,13 @@ pub fn compare(xml: &str, machine: &MachineDoc, frame: &Frame) -> Outcome<()> {
 
     let nics = machine.nics.iter().map(|nic| {
         let rate = |rate: u64| if rate > 0 { rate.to_string() } else { String::new() };
-        [nic.kind.clone(), nic.mac.to_lowercase(), nic.source.clone(), rate(nic.inbound_kib_per_second), rate(nic.outbound_kib_per_second)]
+        [
+            nic.kind.clone(),
+            nic.mac.to_lowercase(),
+            nic.source.clone(),
+            rate(nic.inbound_kib_per_second),
+            rate(nic.outbound_kib_per_second),
+        ]
     });
     let are = devices.all("interface").map(|nic| {
         let of = |way: &[&str], attribute: &str| nic.at(way).map_or("", |element| element.attribute(attribute)).to_owned();
@@ -184,7 +204,8 @@ pub fn compare(xml: &str, machine: &MachineDoc, frame: &Frame) -> Outcome<()> {
     });
     expect("NICs", &format!("{:?}", nics.collect::<Vec<_>>()), &format!("{:?}", are.collect::<Vec<_>>()));
     // Nothing that was not meant: these give a guest a way to the host.
-    for stranger in ["hostdev", "filesystem", "channel", "redirdev", "shmem", "tpm", "smartcard", "parallel", "vsock", "graphics"] {
+    for stranger in ["hostdev", "filesystem", "channel", "redirdev", "shmem", "tpm", "smartcard", "parallel", "vsock", "graphics"]
+    {
         expect(&format!("number of `{stranger}` devices"), "0", &devices.all(stranger).count().to_string());
     }
     expect("number of serial ports", "1", &devices.all("serial").count().to_string());

@@ -50,7 +50,8 @@ mod tests {
 
     #[test]
     fn a_guest_reads_back_what_was_given() {
-        let seed = SeedDoc { meta_data: "instance-id: i\n".into(), user_data: "#cloud-config\n".into(), network_config: String::new() };
+        let seed =
+            SeedDoc { meta_data: "instance-id: i\n".into(), user_data: "#cloud-config\n".into(), network_config: String::new() };
         let small = volume(&seed).unwrap();
         assert_eq!(read(&small, "meta-data").unwrap(), seed.meta_data);
         assert_eq!(read(&small, "user-data").unwrap(), seed.user_data);

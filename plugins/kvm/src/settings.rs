@@ -77,11 +77,11 @@ pub fn read(value: Value) -> Outcome<Settings> {
             .about("settings of the host")
             .remedy("see the settings schema in the backend's description")
     })?;
-    let wrong = |member: &str, fact: &str| {
-        Err(Failure::new(codes::INVALID, fact).about(format!("setting `{member}` of the host")))
-    };
+    let wrong =
+        |member: &str, fact: &str| Err(Failure::new(codes::INVALID, fact).about(format!("setting `{member}` of the host")));
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if !settings.directory.is_absolute() || settings.directory.to_str().is_none_or(|path| path.contains(|c: char| c.is_control())) {
+    if !settings.directory.is_absolute() || settings.directory.to_str().is_none_or(|path| path.contains(|c: char| c.is_control()))
+    {
         return wrong("directory", "it has to be an absolute path in UTF-8, without control characters");
     }
     if settings.uri.is_empty() {

@@ -77,7 +77,11 @@ impl Storage {
         let storage = Self { root: root.to_owned() };
         // Guests may run as another user: they may pass through, but cannot list.
         for folder in [storage.root.clone(), storage.root.join("images"), storage.root.join("workspaces")] {
-            DirBuilder::new().recursive(true).mode(0o711).create(&folder).map_err(|error| storage.failed(&error, "cannot make it", &folder))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o711)
+                .create(&folder)
+                .map_err(|error| storage.failed(&error, "cannot make it", &folder))?;
         }
         Ok(storage)
     }
@@ -127,7 +131,8 @@ impl Storage {
 
     /// Room for disks in GiB: what is free, and what workspaces and images of this folder hold.
     pub fn room_gib(&self) -> Outcome<u64> {
-        let at = rustix::fs::statvfs(&self.root).map_err(|error| self.failed(&error.into(), "cannot see its room", &self.root))?;
+        let at =
+            rustix::fs::statvfs(&self.root).map_err(|error| self.failed(&error.into(), "cannot see its room", &self.root))?;
         let mut bytes = at.f_bavail.saturating_mul(at.f_frsize);
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
@@ -251,7 +256,11 @@ impl Storage {
                 if size_bytes > 0 && size_bytes < own {
                     return Err(Failure::new(
                         codes::INVALID,
-                        format!("{} MiB are asked for, but the image has {} MiB: a disk is not made smaller than its image", disk.size_mib, own.div_ceil(1 << 20)),
+                        format!(
+                            "{} MiB are asked for, but the image has {} MiB: a disk is not made smaller than its image",
+                            disk.size_mib,
+                            own.div_ceil(1 << 20)
+                        ),
                     )
                     .about(object)
                     .remedy("ask for at least the image's size, or name no size"));
@@ -260,13 +269,16 @@ impl Storage {
                 size_bytes.max(own)
             }
             DiskSourceDoc::Empty if size_bytes == 0 => {
-                return Err(Failure::new(codes::INVALID, "an empty disk needs a size").about(object).remedy("name a size in MiB"));
+                return Err(Failure::new(codes::INVALID, "an empty disk needs a size")
+                    .about(object)
+                    .remedy("name a size in MiB"));
             }
             DiskSourceDoc::Empty => size_bytes,
         };
         command.arg(&part).arg(size_bytes.to_string());
         let made = run(command, "make the disk", &object, call).and_then(|_said| {
-            fs::set_permissions(&part, Permissions::from_mode(0o600)).map_err(|error| self.failed(&error, "cannot set its mode", &part))?;
+            fs::set_permissions(&part, Permissions::from_mode(0o600))
+                .map_err(|error| self.failed(&error, "cannot set its mode", &part))?;
             settle(&part, &path)
         });
         if made.is_err() {
@@ -282,7 +294,9 @@ impl Storage {
             return Err(not_a_digest(digest));
         }
         if !matches!(format, "raw" | "qcow2") {
-            return Err(Failure::new(codes::INVALID, format!("its format is given as `{format}`")).about(object).remedy("formats are `raw` and `qcow2`"));
+            return Err(Failure::new(codes::INVALID, format!("its format is given as `{format}`"))
+                .about(object)
+                .remedy("formats are `raw` and `qcow2`"));
         }
         let path = self.image(digest);
         if !path.exists() {
@@ -291,7 +305,9 @@ impl Storage {
         if format == "qcow2" {
             let info = info(&path, format)?;
             if !info.backing_filename.is_empty() || info.has_data_file() {
-                return Err(Failure::new(codes::INVALID, "it refers to another file").about(object).remedy("flatten it with `qemu-img convert`"));
+                return Err(Failure::new(codes::INVALID, "it refers to another file")
+                    .about(object)
+                    .remedy("flatten it with `qemu-img convert`"));
             }
         }
         Ok(path)
@@ -402,7 +418,9 @@ impl Storage {
         for name in ["memory.restoring", "memory.save", "memory.save.part", "saved.json"] {
             let path = self.file(workspace, name);
             match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(&error, "cannot remove it", &path)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.failed(&error, "cannot remove it", &path));
+                }
                 _ => {}
             }
         }
@@ -419,9 +437,12 @@ impl Storage {
             let meta = fs::metadata(&path).map_err(|error| self.failed(&error, "cannot look at it", &path))?;
             // A rename sets the change time: that is when the restore began.
             if (meta.mtime(), meta.mtime_nsec()) > (begun.ctime(), begun.ctime_nsec()) {
-                return Err(Failure::new(codes::STATE, "the restore was interrupted after the guest had run, and its disks have changed since")
-                    .about(errors::workspace(workspace))
-                    .remedy("start it: it boots from its disks"));
+                return Err(Failure::new(
+                    codes::STATE,
+                    "the restore was interrupted after the guest had run, and its disks have changed since",
+                )
+                .about(errors::workspace(workspace))
+                .remedy("start it: it boots from its disks"));
             }
         }
         self.undo_restore(workspace)
@@ -429,7 +450,8 @@ impl Storage {
 }
 
 fn not_a_digest(digest: &str) -> Failure {
-    Failure::new(codes::INVALID, format!("`{}` is not a sha256 in lower-case hexadecimal digits", digest.escape_default())).about("image")
+    Failure::new(codes::INVALID, format!("`{}` is not a sha256 in lower-case hexadecimal digits", digest.escape_default()))
+        .about("image")
 }
 
 /// Whether a file is a complete memory save.
@@ -512,7 +534,8 @@ pub fn copy(source: &mut File, target: &File, total: u64, phase: &str, call: &Ca
     let mut target = target;
     loop {
         call.check().map_err(|failure| failure.about(object))?;
-        let moved = io::copy(&mut Read::take(&mut *source, CHUNK), &mut target).map_err(|error| errors::system(&error, &format!("cannot {phase}"), object))?;
+        let moved = io::copy(&mut Read::take(&mut *source, CHUNK), &mut target)
+            .map_err(|error| errors::system(&error, &format!("cannot {phase}"), object))?;
         done += moved;
         if moved == 0 {
             return Ok(done);
@@ -601,9 +624,14 @@ pub fn info(path: &Path, format: &str) -> Outcome<DiskInfo> {
     let mut command = qemu_img();
     // -U: a running guest may hold the lock.
     command.args(["info", "-U", "--output=json", "-f", format]).arg(path);
-    let output = command.output().map_err(|error| errors::system(&error, "cannot run `qemu-img`", &object).remedy("install the package qemu-utils"))?;
+    let output = command
+        .output()
+        .map_err(|error| errors::system(&error, "cannot run `qemu-img`", &object).remedy("install the package qemu-utils"))?;
     if !output.status.success() {
-        return Err(Failure { code: codes::DAMAGED.to_owned(), ..errors::tool(&String::from_utf8_lossy(&output.stderr), &format!("it is not a {format} disk"), &object) });
+        return Err(Failure {
+            code: codes::DAMAGED.to_owned(),
+            ..errors::tool(&String::from_utf8_lossy(&output.stderr), &format!("it is not a {format} disk"), &object)
+        });
     }
     serde_json::from_slice(&output.stdout)
         .map_err(|error| Failure::new(codes::INTERNAL, format!("`qemu-img info` answered something else: {error}")).about(object))
@@ -632,7 +660,13 @@ mod tests {
     use vws_plugin_api::sdk::Emitter;
 
     fn call() -> Call {
-        Call::new("t".into(), Instant::now() + Duration::from_secs(60), vec![], Arc::new(AtomicBool::new(false)), Emitter::new(|_| {}))
+        Call::new(
+            "t".into(),
+            Instant::now() + Duration::from_secs(60),
+            vec![],
+            Arc::new(AtomicBool::new(false)),
+            Emitter::new(|_| {}),
+        )
     }
 
     const WORKSPACE: &str = "0123456789abcdef0123456789abcdef";
@@ -697,7 +731,9 @@ mod tests {
     #[test]
     fn images_that_name_other_files_are_refused() {
         let (folder, storage) = storage();
-        let run = |arguments: &[&str]| assert!(Command::new("qemu-img").args(arguments).current_dir(folder.path()).output().unwrap().status.success());
+        let run = |arguments: &[&str]| {
+            assert!(Command::new("qemu-img").args(arguments).current_dir(folder.path()).output().unwrap().status.success())
+        };
         fs::write(folder.path().join("secret"), vec![7; 1 << 20]).unwrap();
         run(&["create", "-f", "qcow2", "-F", "raw", "-b", "secret", "backed"]);
         run(&["create", "-f", "qcow2", "-o", "data_file=outside,data_file_raw=on", "outsider", "1M"]);
@@ -758,7 +794,13 @@ mod tests {
     #[test]
     fn a_cancelled_copy_leaves_nothing() {
         let (_folder, storage) = storage();
-        let cancelled = Call::new("t".into(), Instant::now() + Duration::from_secs(9), vec![], Arc::new(AtomicBool::new(true)), Emitter::new(|_| {}));
+        let cancelled = Call::new(
+            "t".into(),
+            Instant::now() + Duration::from_secs(9),
+            vec![],
+            Arc::new(AtomicBool::new(true)),
+            Emitter::new(|_| {}),
+        );
         let failure = storage.put_image(&"a".repeat(64), 4, file(b"four"), &cancelled).unwrap_err();
         assert_eq!(failure.code, codes::CANCELLED);
         assert_eq!(fs::read_dir(storage.root().join("images")).unwrap().count(), 0);

@@ -77,7 +77,12 @@ impl Tree {
     }
 
     /// An element with children.
-    pub fn parent(&mut self, name: &str, attributes: Attributes<'_>, children: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
+    pub fn parent(
+        &mut self,
+        name: &str,
+        attributes: Attributes<'_>,
+        children: impl FnOnce(&mut Self) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut start = BytesStart::new(name);
         start.extend_attributes(attributes.iter().copied());
         self.writer.write_event(Event::Start(start))?;
@@ -112,9 +117,12 @@ fn carried<'a>(what: &str, text: &'a str) -> Outcome<&'a str> {
     let fits = |c: char| c == '\t' || c == '\n' || (c >= ' ' && !matches!(c, '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}'));
     match text.chars().find(|c| !fits(*c)) {
         None => Ok(text),
-        Some(c) => Err(Failure::new(codes::INVALID, format!("it contains the character U+{:04X}, which a machine's definition cannot carry", u32::from(c)))
-            .about(what.to_owned())
-            .remedy("leave control characters out")),
+        Some(c) => Err(Failure::new(
+            codes::INVALID,
+            format!("it contains the character U+{:04X}, which a machine's definition cannot carry", u32::from(c)),
+        )
+        .about(what.to_owned())
+        .remedy("leave control characters out")),
     }
 }
 
@@ -280,7 +288,15 @@ fn interface(tree: &mut Tree, nic: &NicDoc) -> io::Result<()> {
 }
 
 /// The definition of the probe's guest: a boot sector, 2 MiB of memory, nothing else; `limited` gives it a NIC with a rate limit.
-pub fn probe_guest(name: &str, kind: &str, arch: &str, machine: &str, disk: &str, serial: &str, limited: bool) -> Outcome<String> {
+pub fn probe_guest(
+    name: &str,
+    kind: &str,
+    arch: &str,
+    machine: &str,
+    disk: &str,
+    serial: &str,
+    limited: bool,
+) -> Outcome<String> {
     let mut tree = Tree::new();
     tree.parent("domain", &[("type", kind)], |tree| {
         tree.text("name", &[], name)?;
@@ -390,11 +406,18 @@ pub mod tests {
     #[test]
     fn a_kernel_machine_with_everything() {
         let mut machine = machine();
-        machine.boot = BootDoc::Kernel { kernel: "k".repeat(64), initrd: "i".repeat(64), cmdline: "console=ttyS0 a='b' & <c>".into() };
+        machine.boot =
+            BootDoc::Kernel { kernel: "k".repeat(64), initrd: "i".repeat(64), cmdline: "console=ttyS0 a='b' & <c>".into() };
         machine.cpu_shares = 512;
         machine.disks[0].iops = 100;
         machine.disks[0].kib_per_second = 2048;
-        machine.disks.push(DiskDoc { name: "disk-1".into(), source: DiskSourceDoc::Empty, size_mib: 64, iops: 0, kib_per_second: 0 });
+        machine.disks.push(DiskDoc {
+            name: "disk-1".into(),
+            source: DiskSourceDoc::Empty,
+            size_mib: 64,
+            iops: 0,
+            kib_per_second: 0,
+        });
         let nic = |kind: &str, source: &str, rate| NicDoc {
             mac: "52:54:00:00:00:01".into(),
             kind: kind.into(),

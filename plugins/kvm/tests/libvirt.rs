@@ -118,7 +118,12 @@ fn a_workspace_lives_moves_and_ends() {
     let streams: Vec<String> = ["memory", "disk-0", "disk-1"].map(str::to_owned).to_vec();
     let files: Vec<File> = streams.iter().map(|_| tempfile::tempfile().unwrap()).collect();
     let fds = || files.iter().map(|file| file.try_clone().unwrap().into()).collect::<Vec<_>>();
-    let export = WorkspaceExport { host: "here".into(), workspace: machine.workspace.clone(), streams: streams.clone(), plugin_state: serde_json::Value::Null };
+    let export = WorkspaceExport {
+        host: "here".into(),
+        workspace: machine.workspace.clone(),
+        streams: streams.clone(),
+        plugin_state: serde_json::Value::Null,
+    };
     let exported = lab.backend.export(export, &mut call(fds())).unwrap();
     eprintln!("{exported:#?}");
     assert!(exported.machine_type.starts_with("pc-") && !exported.paused);
@@ -128,7 +133,12 @@ fn a_workspace_lives_moves_and_ends() {
     assert_eq!(lab.backend.destroy(me(), &mut call(vec![])).unwrap().state, MachineState::Absent, "absent is success");
     lab.assert_gone(&machine);
 
-    let import = || WorkspaceImport { host: "there".into(), machine: machine.clone(), streams: streams.clone(), exported: exported.clone() };
+    let import = || WorkspaceImport {
+        host: "there".into(),
+        machine: machine.clone(),
+        streams: streams.clone(),
+        exported: exported.clone(),
+    };
     let rewound = || {
         use std::io::Seek;
         files.iter().for_each(|mut file| file.rewind().unwrap());
@@ -145,7 +155,11 @@ fn a_workspace_lives_moves_and_ends() {
     let there = || lab.reference("there", &machine);
     assert_eq!(lab.backend.resume(there(), &mut call(vec![])).unwrap().state, MachineState::Running);
     eprintln!("restore and resume {:?}", began.elapsed());
-    assert_eq!(lab.backend.restore(lab.args("there", &machine, false), &mut call(vec![])).unwrap().state, MachineState::Running, "restored twice runs once");
+    assert_eq!(
+        lab.backend.restore(lab.args("there", &machine, false), &mut call(vec![])).unwrap().state,
+        MachineState::Running,
+        "restored twice runs once"
+    );
     let on = lab.tick_to("there", &machine, count + 2);
     let log = lab.log("there", &machine);
     let first = ticks(&log)[0];
@@ -163,7 +177,13 @@ fn a_kernel_guest_is_talked_to_rebooted_and_stopped() {
     }
     let lab = Lab::start(&[]);
     let mut machine = lab.kernel_machine(3);
-    machine.nics = vec![NicDoc { mac: "52:54:00:00:00:03".into(), kind: "user".into(), source: String::new(), inbound_kib_per_second: 0, outbound_kib_per_second: 0 }];
+    machine.nics = vec![NicDoc {
+        mac: "52:54:00:00:00:03".into(),
+        kind: "user".into(),
+        source: String::new(),
+        inbound_kib_per_second: 0,
+        outbound_kib_per_second: 0,
+    }];
     let me = || lab.reference("here", &machine);
     lab.stage(&machine).unwrap();
     let digest = lab.put("here", "vmlinuz");
@@ -210,7 +230,10 @@ fn a_guest_that_ends_by_itself_is_told_and_its_disk_becomes_an_image() {
     lab.stage(&machine).unwrap();
     lab.start_machine(&machine).unwrap();
     lab.tick_to("here", &machine, 1);
-    let refused = lab.backend.save_disk(lab.reference("here", &machine), &mut call(vec![tempfile::tempfile().unwrap().into()])).unwrap_err();
+    let refused = lab
+        .backend
+        .save_disk(lab.reference("here", &machine), &mut call(vec![tempfile::tempfile().unwrap().into()]))
+        .unwrap_err();
     assert_eq!(refused.code, codes::STATE);
     use std::io::Write;
     // What is typed before the shell's first prompt is thrown away by the shell.
@@ -227,7 +250,8 @@ fn a_guest_that_ends_by_itself_is_told_and_its_disk_becomes_an_image() {
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("saved.qcow2");
-    let saved = lab.backend.save_disk(lab.reference("here", &machine), &mut call(vec![File::create(&path).unwrap().into()])).unwrap();
+    let saved =
+        lab.backend.save_disk(lab.reference("here", &machine), &mut call(vec![File::create(&path).unwrap().into()])).unwrap();
     assert_eq!((saved.format.as_str(), saved.virtual_size_mib), ("qcow2", 64));
     let info = std::process::Command::new("qemu-img").args(["info", "-f", "qcow2"]).arg(&path).output().unwrap();
     let info = String::from_utf8(info.stdout).unwrap();
@@ -235,7 +259,8 @@ fn a_guest_that_ends_by_itself_is_told_and_its_disk_becomes_an_image() {
 
     lab.backend.destroy(lab.reference("here", &machine), &mut call(vec![])).unwrap();
     lab.assert_gone(&machine);
-    let own: Vec<_> = lab.events.lock().unwrap().iter().filter(|event| matches!(event, PluginEvent::Workspace { .. })).cloned().collect();
+    let own: Vec<_> =
+        lab.events.lock().unwrap().iter().filter(|event| matches!(event, PluginEvent::Workspace { .. })).cloned().collect();
     assert_eq!(own.len(), 1, "what the daemon did itself is not told: {own:?}");
 }
 
@@ -273,14 +298,26 @@ fn guests_of_others_count_and_are_never_touched() {
     let stranger = |name: &str, uuid: &str| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stranger.xml");
-        let xml = format!("<domain type='{kind}'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>33</memory><vcpu>2</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os></domain>");
+        let xml = format!(
+            "<domain type='{kind}'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>33</memory><vcpu>2</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os></domain>"
+        );
         fs::write(&path, xml).unwrap();
         lab.virsh(&["create", path.to_str().unwrap()]);
     };
     let machine = lab.kernel_machine(5);
     stranger("somebody", "99999999-0000-0000-0000-000000000001");
     // One that looks like ours, by name and by UUID, but does not carry the mark.
-    stranger(&format!("vws-{}", machine.workspace), &format!("{}-{}-{}-{}-{}", &machine.workspace[..8], &machine.workspace[8..12], &machine.workspace[12..16], &machine.workspace[16..20], &machine.workspace[20..]));
+    stranger(
+        &format!("vws-{}", machine.workspace),
+        &format!(
+            "{}-{}-{}-{}-{}",
+            &machine.workspace[..8],
+            &machine.workspace[8..12],
+            &machine.workspace[12..16],
+            &machine.workspace[16..20],
+            &machine.workspace[20..]
+        ),
+    );
     let listing = lab.backend.host_list(HostRef { host: "here".into() }, &mut call(vec![])).unwrap();
     assert!(listing.workspaces.is_empty(), "{listing:?}");
     assert_eq!((listing.foreign.guests, listing.foreign.vcpus, listing.foreign.memory_mib), (2, 4, 66));
@@ -320,7 +357,13 @@ fn hostile_texts_and_wrong_requests_leave_nothing_behind() {
     }
     let disk = |source, size_mib| vec![DiskDoc { name: "disk-0".into(), source, size_mib, iops: 0, kib_per_second: 0 }];
     let nic = |kind: &str, source: &str, mac: &str, rate| {
-        vec![NicDoc { mac: mac.into(), kind: kind.into(), source: source.into(), inbound_kib_per_second: rate, outbound_kib_per_second: 0 }]
+        vec![NicDoc {
+            mac: mac.into(),
+            kind: kind.into(),
+            source: source.into(),
+            inbound_kib_per_second: rate,
+            outbound_kib_per_second: 0,
+        }]
     };
     let cases = [
         (codes::INVALID, MachineDoc { name: "bell\u{7}".into(), ..good.clone() }),
@@ -328,8 +371,14 @@ fn hostile_texts_and_wrong_requests_leave_nothing_behind() {
         (codes::INVALID, MachineDoc { memory_mib: 0, ..good.clone() }),
         (codes::INVALID, MachineDoc { memory_mib: 1 << 63, ..good.clone() }),
         (codes::INVALID, MachineDoc { vcpus: 0, ..good.clone() }),
-        (codes::NOT_FOUND, MachineDoc { disks: disk(DiskSourceDoc::Image { digest: "a".repeat(64), format: "raw".into() }, 0), ..good.clone() }),
-        (codes::INVALID, MachineDoc { disks: disk(DiskSourceDoc::Image { digest: "../x".into(), format: "raw".into() }, 0), ..good.clone() }),
+        (
+            codes::NOT_FOUND,
+            MachineDoc { disks: disk(DiskSourceDoc::Image { digest: "a".repeat(64), format: "raw".into() }, 0), ..good.clone() },
+        ),
+        (
+            codes::INVALID,
+            MachineDoc { disks: disk(DiskSourceDoc::Image { digest: "../x".into(), format: "raw".into() }, 0), ..good.clone() },
+        ),
         (codes::INVALID, MachineDoc { disks: disk(DiskSourceDoc::Empty, 0), ..good.clone() }),
         (codes::INVALID, MachineDoc { disks: disk(DiskSourceDoc::Empty, u64::MAX), ..good.clone() }),
         (codes::INVALID, MachineDoc { nics: nic("user", "", "52:54:00", 0), ..good.clone() }),
@@ -376,7 +425,11 @@ fn a_libvirt_that_dies_is_told_and_found_again() {
     assert!(failure.retry == Retry::Later && !failure.remedy.is_empty());
     lab.script("restart");
     host_is(true);
-    assert_eq!(lab.backend.inspect(lab.reference("here", &machine), &mut call(vec![])).unwrap().state, MachineState::Running, "guests outlive libvirt");
+    assert_eq!(
+        lab.backend.inspect(lab.reference("here", &machine), &mut call(vec![])).unwrap().state,
+        MachineState::Running,
+        "guests outlive libvirt"
+    );
     lab.tick_to("here", &machine, count + 1);
     // Events come again on the new connection.
     lab.virsh(&["destroy", &format!("vws-{}", machine.workspace)]);
@@ -407,7 +460,13 @@ fn disk_limits_bite_in_the_guest() {
     }
     let lab = Lab::start(&[]);
     let mut machine = lab.kernel_machine(9);
-    let disk = |name: &str, kib_per_second, iops| DiskDoc { name: name.into(), source: DiskSourceDoc::Empty, size_mib: 64, iops, kib_per_second };
+    let disk = |name: &str, kib_per_second, iops| DiskDoc {
+        name: name.into(),
+        source: DiskSourceDoc::Empty,
+        size_mib: 64,
+        iops,
+        kib_per_second,
+    };
     machine.disks = vec![disk("disk-0", 0, 0), disk("disk-1", 1024, 0), disk("disk-2", 0, 20)];
     lab.stage(&machine).unwrap();
     lab.start_machine(&machine).unwrap();
@@ -417,7 +476,9 @@ fn disk_limits_bite_in_the_guest() {
     let mut seconds = |device: &str, size: &str, count: u32| -> f64 {
         let said = shell(
             &mut console,
-            &format!("read a b </proc/uptime; dd if=/dev/zero of=/dev/{device} bs={size} count={count} oflag=direct 2>/dev/null; read c d </proc/uptime; echo TOOK $a $c"),
+            &format!(
+                "read a b </proc/uptime; dd if=/dev/zero of=/dev/{device} bs={size} count={count} oflag=direct 2>/dev/null; read c d </proc/uptime; echo TOOK $a $c"
+            ),
         );
         let line = said.lines().find(|line| line.starts_with("TOOK ")).unwrap_or_else(|| panic!("{said}"));
         let times: Vec<f64> = line[5..].split_whitespace().map(|time| time.parse().unwrap()).collect();
@@ -445,7 +506,8 @@ fn cpu_shares_reach_the_control_group() {
     let facts = probe(&lab, false);
     assert_eq!(facts.capabilities["cpu-shares"], "", "{:?}", facts.capabilities);
     // Two guests that compute, on one CPU: one has four times the other's weight.
-    let machines: Vec<MachineDoc> = [(10, 2048), (11, 512)].map(|(number, cpu_shares)| MachineDoc { cpu_shares, ..lab.kernel_machine(number) }).to_vec();
+    let machines: Vec<MachineDoc> =
+        [(10, 2048), (11, 512)].map(|(number, cpu_shares)| MachineDoc { cpu_shares, ..lab.kernel_machine(number) }).to_vec();
     for machine in &machines {
         lab.stage(machine).unwrap();
         lab.start_machine(machine).unwrap();
@@ -480,7 +542,8 @@ struct Small(std::path::PathBuf);
 impl Small {
     fn mount(path: std::path::PathBuf) -> Self {
         fs::create_dir_all(&path).unwrap();
-        let done = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&path).status().unwrap();
+        let done =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&path).status().unwrap();
         assert!(done.success());
         Self(path)
     }

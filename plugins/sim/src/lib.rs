@@ -24,9 +24,10 @@ use store::Store;
 use stream::{Disk, Memory};
 use trouble::Trouble;
 use vws_plugin_api::doc::{
-    Concurrency, Description, DiskSourceDoc, Exported, ExportedDisk, Failure, Foreign, HostFacts, HostListing, HostOpen, HostProbe,
-    HostRef, ImagePut, ImageRemove, ImagesMissing, ImagesPresent, LogDoc, MachineArgs, MachineState, MachineStatus, PluginEvent,
-    SavedDisk, VERSION, WorkspaceExport, WorkspaceImport, WorkspaceRef, WorkspaceStop, capabilities as cap, codes, methods,
+    Concurrency, Description, DiskSourceDoc, Exported, ExportedDisk, Failure, Foreign, HostFacts, HostListing, HostOpen,
+    HostProbe, HostRef, ImagePut, ImageRemove, ImagesMissing, ImagesPresent, LogDoc, MachineArgs, MachineState, MachineStatus,
+    PluginEvent, SavedDisk, VERSION, WorkspaceExport, WorkspaceImport, WorkspaceRef, WorkspaceStop, capabilities as cap, codes,
+    methods,
 };
 use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
 
@@ -59,11 +60,18 @@ impl Host {
 }
 
 fn absent(workspace: &str) -> MachineStatus {
-    MachineStatus { workspace: workspace.to_owned(), state: MachineState::Absent, reason: String::new(), plugin_state: Value::Null }
+    MachineStatus {
+        workspace: workspace.to_owned(),
+        state: MachineState::Absent,
+        reason: String::new(),
+        plugin_state: Value::Null,
+    }
 }
 
 fn not_found(workspace: &str) -> Failure {
-    Failure::new(codes::NOT_FOUND, "it is not on this host").about(format!("workspace `{workspace}`")).remedy("look where it is, or stage it")
+    Failure::new(codes::NOT_FOUND, "it is not on this host")
+        .about(format!("workspace `{workspace}`"))
+        .remedy("look where it is, or stage it")
 }
 
 fn wrong_state(machine: &Machine, wanted: &str) -> Failure {
@@ -77,7 +85,10 @@ fn wrong_state(machine: &Machine, wanted: &str) -> Failure {
 fn file(call: &mut Call, index: usize, what: &str) -> Outcome<File> {
     match call.fds.get(index) {
         // Each is taken once, in order; a copy would share its position anyway.
-        Some(fd) => fd.try_clone().map(File::from).map_err(|error| Failure::new(codes::INTERNAL, format!("descriptor of {what}: {error}"))),
+        Some(fd) => fd
+            .try_clone()
+            .map(File::from)
+            .map_err(|error| Failure::new(codes::INTERNAL, format!("descriptor of {what}: {error}"))),
         None => Err(Failure::new(codes::INVALID, format!("the call has no descriptor for {what}"))),
     }
 }
@@ -167,10 +178,29 @@ impl Backend for Sim {
             documents: vec![VERSION],
             concurrency: Concurrency::PerWorkspace,
             methods: [
-                methods::DESCRIBE, methods::HOST_OPEN, methods::HOST_CLOSE, methods::HOST_PROBE, methods::HOST_LIST,
-                methods::IMAGE_PRESENT, methods::IMAGE_PUT, methods::IMAGE_REMOVE, methods::STAGE, methods::START, methods::STOP,
-                methods::REBOOT, methods::PAUSE, methods::RESUME, methods::INSPECT, methods::SAVE, methods::EXPORT, methods::IMPORT,
-                methods::RESTORE, methods::SAVE_DISK, methods::CONSOLE, methods::LOG, methods::DESTROY,
+                methods::DESCRIBE,
+                methods::HOST_OPEN,
+                methods::HOST_CLOSE,
+                methods::HOST_PROBE,
+                methods::HOST_LIST,
+                methods::IMAGE_PRESENT,
+                methods::IMAGE_PUT,
+                methods::IMAGE_REMOVE,
+                methods::STAGE,
+                methods::START,
+                methods::STOP,
+                methods::REBOOT,
+                methods::PAUSE,
+                methods::RESUME,
+                methods::INSPECT,
+                methods::SAVE,
+                methods::EXPORT,
+                methods::IMPORT,
+                methods::RESTORE,
+                methods::SAVE_DISK,
+                methods::CONSOLE,
+                methods::LOG,
+                methods::DESTROY,
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -262,7 +292,9 @@ impl Backend for Sim {
         let mut total = 0_u64;
         loop {
             call.check()?;
-            let count = image.read(&mut buffer).map_err(|error| Failure::new(codes::HYPERVISOR, format!("cannot read the image: {error}")))?;
+            let count = image
+                .read(&mut buffer)
+                .map_err(|error| Failure::new(codes::HYPERVISOR, format!("cannot read the image: {error}")))?;
             if count == 0 {
                 break;
             }
@@ -447,7 +479,8 @@ impl Backend for Sim {
                     DiskSourceDoc::Image { digest, format } => (digest.clone(), format.clone()),
                     DiskSourceDoc::Empty => (String::new(), String::new()),
                 };
-                let content = Disk { workspace: args.workspace.clone(), name: name.clone(), backing_digest: backing_digest.clone() };
+                let content =
+                    Disk { workspace: args.workspace.clone(), name: name.clone(), backing_digest: backing_digest.clone() };
                 stream::write(&mut out, name, &content)?;
                 disks.push(ExportedDisk { name: name.clone(), format: "raw".to_owned(), backing_digest, backing_format });
             }
@@ -479,11 +512,15 @@ impl Backend for Sim {
             }
         }
         if !args.exported.hypervisor.starts_with("sim ") {
-            return Err(Failure::new(codes::UNSUPPORTED, format!("the bundle was written by `{}`", args.exported.hypervisor.escape_default()))
-                .remedy("resume it with the backend that wrote it"));
+            return Err(Failure::new(
+                codes::UNSUPPORTED,
+                format!("the bundle was written by `{}`", args.exported.hypervisor.escape_default()),
+            )
+            .remedy("resume it with the backend that wrote it"));
         }
         let foreign_stream = |name: &str, whose: &str| {
-            Failure::new(codes::DAMAGED, format!("it belongs to workspace `{}`", whose.escape_default())).about(format!("stream `{name}`"))
+            Failure::new(codes::DAMAGED, format!("it belongs to workspace `{}`", whose.escape_default()))
+                .about(format!("stream `{name}`"))
         };
         let mut memory = None;
         for (index, name) in args.streams.iter().enumerate() {
@@ -596,7 +633,9 @@ impl Backend for Sim {
 fn console(host: &Host, workspace: &str, machine: &Machine, mut line: UnixStream) {
     let mut typed = [0; 4096];
     let mut shown = machine.counted();
-    if line.set_read_timeout(Some(Duration::from_millis(TICK_MS / 2))).is_err() || line.write_all(machine.boot_log.as_bytes()).is_err() {
+    if line.set_read_timeout(Some(Duration::from_millis(TICK_MS / 2))).is_err()
+        || line.write_all(machine.boot_log.as_bytes()).is_err()
+    {
         return;
     }
     loop {

@@ -40,7 +40,15 @@ pub struct Machine {
 impl Machine {
     /// A machine whose disks are made.
     pub fn staged(doc: MachineDoc) -> Self {
-        Self { doc, state: MachineState::Stopped, reason: "staged".to_owned(), count: 0, since_ms: 0, boots: 0, boot_log: String::new() }
+        Self {
+            doc,
+            state: MachineState::Stopped,
+            reason: "staged".to_owned(),
+            count: 0,
+            since_ms: 0,
+            boots: 0,
+            boot_log: String::new(),
+        }
     }
 
     /// What the guest has counted.
@@ -77,10 +85,8 @@ impl Machine {
             BootDoc::Disk { firmware } => format!("{firmware} from disk-0"),
             BootDoc::Kernel { cmdline, .. } => format!("kernel `{cmdline}`"),
         };
-        let mut text = format!(
-            "sim: boot {} of {}: {} vCPUs, {} MiB, {how}\n",
-            self.boots, doc.workspace, doc.vcpus, doc.memory_mib
-        );
+        let mut text =
+            format!("sim: boot {} of {}: {} vCPUs, {} MiB, {how}\n", self.boots, doc.workspace, doc.vcpus, doc.memory_mib);
         for disk in &doc.disks {
             let source = match &disk.source {
                 DiskSourceDoc::Image { digest, format } => format!("clone of {format} image {digest:.12}"),
@@ -138,7 +144,9 @@ pub fn check_capabilities(settings: &Settings, doc: &MachineDoc) -> Result<(), F
         BootDoc::Disk { firmware } if firmware == "uefi" => cap::BOOT_UEFI,
         BootDoc::Disk { firmware } if firmware == "bios" => cap::BOOT_BIOS,
         BootDoc::Disk { firmware } => {
-            return Err(Failure::new(codes::INVALID, format!("firmware `{firmware}` is neither `bios` nor `uefi`")).about(about(doc)));
+            return Err(
+                Failure::new(codes::INVALID, format!("firmware `{firmware}` is neither `bios` nor `uefi`")).about(about(doc))
+            );
         }
     }];
     if doc.cpu_shares > 0 {

@@ -117,7 +117,9 @@ impl Settings {
     /// Reads them; `null` stands for the defaults.
     pub fn read(host: &str, value: Value) -> Result<Self, Failure> {
         let wrong = |message: String| {
-            Failure::new(codes::INVALID, message).about(format!("settings of host `{host}`")).remedy("correct them in the host's configuration")
+            Failure::new(codes::INVALID, message)
+                .about(format!("settings of host `{host}`"))
+                .remedy("correct them in the host's configuration")
         };
         if host.is_empty() || host.starts_with('.') || host.contains('/') {
             return Err(wrong("the host's name cannot be a folder's name".to_owned()));

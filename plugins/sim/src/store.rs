@@ -36,9 +36,9 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(path, &error)),
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| Failure::new(codes::DAMAGED, error.to_string()).about(format!("file {}", path.display())).remedy("remove the file"))
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        Failure::new(codes::DAMAGED, error.to_string()).about(format!("file {}", path.display())).remedy("remove the file")
+    })
 }
 
 fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {

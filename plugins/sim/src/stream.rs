@@ -55,10 +55,13 @@ pub fn write<T: Serialize>(file: &mut File, name: &str, document: &T) -> Result<
     let mut bytes = format!("vws-sim 1 {name} {}\n", json.len()).into_bytes();
     let mut seed = checksum(&json);
     bytes.extend(json);
-    bytes.extend(std::iter::repeat_with(|| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        u8::try_from(seed >> 56).unwrap_or(0)
-    }).take(FILLING));
+    bytes.extend(
+        std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            u8::try_from(seed >> 56).unwrap_or(0)
+        })
+        .take(FILLING),
+    );
     let sum = checksum(&bytes);
     bytes.extend(sum.to_le_bytes());
     file.write_all(&bytes).and_then(|()| file.flush()).map_err(|error| io(name, &error))
@@ -67,7 +70,9 @@ pub fn write<T: Serialize>(file: &mut File, name: &str, document: &T) -> Result<
 /// Reads a stream and checks it.
 pub fn read<T: DeserializeOwned>(file: &mut File, name: &str) -> Result<T, Failure> {
     let damaged = |what: &str| {
-        Failure::new(codes::DAMAGED, what.to_owned()).about(format!("stream `{name}`")).remedy("restore the bundle's files from where they came")
+        Failure::new(codes::DAMAGED, what.to_owned())
+            .about(format!("stream `{name}`"))
+            .remedy("restore the bundle's files from where they came")
     };
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| io(name, &error))?;

@@ -1,5 +1,11 @@
 //! What the tests of this package share: the plugins, the registry, waiting for events.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "tests fail by panicking; not every test uses all of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    dead_code,
+    reason = "tests fail by panicking; not every test uses all of it"
+)]
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -87,7 +93,14 @@ impl Site {
     }
 
     /// A call that goes on in a task.
-    pub fn begin(&self, host: &str, method: &str, id: &str, more: Value, deadline: Duration) -> tokio::task::JoinHandle<Result<Value, CallError>> {
+    pub fn begin(
+        &self,
+        host: &str,
+        method: &str,
+        id: &str,
+        more: Value,
+        deadline: Duration,
+    ) -> tokio::task::JoinHandle<Result<Value, CallError>> {
         let backends = Arc::clone(&self.backends);
         let (host, method, id) = (host.to_owned(), method.to_owned(), id.to_owned());
         tokio::spawn(async move { call(&backends, &host, &method, &id, more, deadline).await })
@@ -120,7 +133,14 @@ impl Site {
     }
 }
 
-async fn call(backends: &Backends, host: &str, method: &str, id: &str, more: Value, deadline: Duration) -> Result<Value, CallError> {
+async fn call(
+    backends: &Backends,
+    host: &str,
+    method: &str,
+    id: &str,
+    more: Value,
+    deadline: Duration,
+) -> Result<Value, CallError> {
     let mut args = json!({ "host": host });
     for (name, value) in more.as_object().cloned().unwrap_or_default() {
         args[name] = value;
@@ -139,5 +159,6 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Whether a process is there (a zombie is not).
 pub fn alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
 }

@@ -24,7 +24,8 @@ use rank::Condition;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use vws_domain::{
-    Candidate, HostJudgement, HostName, HostOutcome, PlacementInput, Restriction, Rule, Verdict, VerdictKind, capacity_filter, choose,
+    Candidate, HostJudgement, HostName, HostOutcome, PlacementInput, Restriction, Rule, Verdict, VerdictKind, capacity_filter,
+    choose,
 };
 
 /// What placement answered.
@@ -97,15 +98,16 @@ pub(crate) struct Field {
 pub(crate) fn decide(evaluator: &mut Evaluator, input: &PlacementInput, candidates: &[Candidate], explain: bool) -> Placement {
     match attempt(evaluator, input, candidates, explain) {
         Ok(placement) => placement,
-        Err(fault) => Placement {
-            verdict: from_fault("placement", &fault, evaluator.generation),
-            host: None,
-            hosts: Vec::new(),
-        },
+        Err(fault) => Placement { verdict: from_fault("placement", &fault, evaluator.generation), host: None, hosts: Vec::new() },
     }
 }
 
-fn attempt(evaluator: &mut Evaluator, input: &PlacementInput, candidates: &[Candidate], explain: bool) -> Result<Placement, Fault> {
+fn attempt(
+    evaluator: &mut Evaluator,
+    input: &PlacementInput,
+    candidates: &[Candidate],
+    explain: bool,
+) -> Result<Placement, Fault> {
     let mut columns = std::mem::take(&mut evaluator.columns);
     let outcome = search(evaluator, &mut columns, input, candidates, explain);
     let placement = outcome.and_then(|(script, field)| conclude(evaluator, &columns, &script, field, input, candidates, explain));
@@ -174,7 +176,10 @@ fn read_script(evaluator: &Evaluator, input: &PlacementInput) -> Result<Script, 
     let parts: Parts = sandbox.core.placement.call((main, &document)).map_err(fault)?;
     let (filter, filter_line, score, score_line, terms, rank_line, needs, needs_line, consider) = parts;
     let shape = |line: f64| {
-        move |text: String| Fault { line: line as u32, ..Fault::of(FaultKind::Shape, FILE, clean(text.as_bytes(), limits.text_chars)) }
+        move |text: String| Fault {
+            line: line as u32,
+            ..Fault::of(FaultKind::Shape, FILE, clean(text.as_bytes(), limits.text_chars))
+        }
     };
     let terms = terms.map_or(Ok(Vec::new()), |list| rank::terms(&list, limits.terms)).map_err(shape(rank_line))?;
     let conditions = needs.map_or(Ok(Vec::new()), |table| rank::conditions(&table, limits.terms)).map_err(shape(needs_line))?;

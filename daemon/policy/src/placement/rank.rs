@@ -9,8 +9,16 @@ use vws_domain::{PlacementInput, Reservation};
 
 /// Words of the terms, in the manual's order.
 const TERMS: [&str; 10] = [
-    "free_memory_ratio", "free_vcpus_ratio", "free_disk_ratio", "free_memory_mib", "free_vcpus", "free_disk_gib", "workspaces",
-    "label", "label_number", "placements",
+    "free_memory_ratio",
+    "free_vcpus_ratio",
+    "free_disk_ratio",
+    "free_memory_mib",
+    "free_vcpus",
+    "free_disk_gib",
+    "workspaces",
+    "label",
+    "label_number",
+    "placements",
 ];
 const FIELDS: [&str; 7] = ["term", "weight", "label", "value", "missing", "by", "match"];
 
@@ -67,7 +75,9 @@ pub(crate) fn terms(list: &Table, most: usize) -> Result<Vec<Term>, String> {
             _ => 0.0,
         };
         if !(number >= 1.0 && number <= count as f64) {
-            return Err("rank gave a table that is not a list of terms: write `return { { term = ..., weight = ... }, ... }`".to_owned());
+            return Err(
+                "rank gave a table that is not a list of terms: write `return { { term = ..., weight = ... }, ... }`".to_owned()
+            );
         }
     }
     for index in 1..=count {
@@ -160,7 +170,9 @@ impl Term {
     /// The label whose column it needs.
     pub(crate) fn label(&self) -> Option<&str> {
         match &self.measure {
-            Measure::Label { label, .. } | Measure::Number { label, .. } | Measure::Placements { label: Some(label), .. } => Some(label),
+            Measure::Label { label, .. } | Measure::Number { label, .. } | Measure::Placements { label: Some(label), .. } => {
+                Some(label)
+            }
             Measure::FreeRatio(_) | Measure::Free(_) | Measure::Workspaces | Measure::Placements { label: None, .. } => None,
         }
     }
@@ -382,7 +394,10 @@ pub(crate) fn conditions(table: &Table, most: usize) -> Result<Vec<Condition>, S
                 }
             }
             other => {
-                return Err(format!("needs_labels: `{label}` is a {}; a string, a list of strings, true or false is needed", other.type_name()));
+                return Err(format!(
+                    "needs_labels: `{label}` is a {}; a string, a list of strings, true or false is needed",
+                    other.type_name()
+                ));
             }
         };
         conditions.push(Condition { label, wanted });

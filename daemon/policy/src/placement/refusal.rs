@@ -3,9 +3,9 @@
 //! `too-large-for-every-host`: ask for less, waiting does not help. `no-room-now`: wait, or ask for less.
 //! `no-eligible-host`: something else than size stands against it. `no-host`: the site has none.
 
+use super::Field;
 use super::columns::{Columns, Fate};
 use super::rank::Condition;
-use super::Field;
 use crate::limits::Limits;
 use crate::verdict::clean;
 use std::collections::BTreeMap;
@@ -17,7 +17,13 @@ struct Reason {
     rule: Rule,
 }
 
-pub(crate) fn verdict(columns: &Columns, field: &Field, input: &PlacementInput, candidates: &[Candidate], limits: &Limits) -> Verdict {
+pub(crate) fn verdict(
+    columns: &Columns,
+    field: &Field,
+    input: &PlacementInput,
+    candidates: &[Candidate],
+    limits: &Limits,
+) -> Verdict {
     let asked = input.request.resources;
     let reasons = reasons(field);
     let (code, text) = if candidates.is_empty() {
@@ -25,7 +31,8 @@ pub(crate) fn verdict(columns: &Columns, field: &Field, input: &PlacementInput, 
     } else if too_large_everywhere(columns, field, asked) {
         ("too-large-for-every-host", too_large_text(columns, field, asked, candidates))
     } else {
-        let code = if field.fates.contains(&Fate::NoRoom) && field.refused.is_empty() { "no-room-now" } else { "no-eligible-host" };
+        let code =
+            if field.fates.contains(&Fate::NoRoom) && field.refused.is_empty() { "no-room-now" } else { "no-eligible-host" };
         (code, counted_text(columns, field, input, candidates, &reasons))
     };
     // The site's rule speaks if it refused hosts that had room, otherwise the core.
@@ -89,7 +96,8 @@ fn too_large_everywhere(columns: &Columns, field: &Field, asked: Resources) -> b
 }
 
 fn too_large_text(columns: &Columns, field: &Field, asked: Resources, candidates: &[Candidate]) -> String {
-    let concerned = || (0_usize..).zip(&field.fates).filter(|(_, fate)| matches!(fate, Fate::TooLarge | Fate::Disabled | Fate::Down));
+    let concerned =
+        || (0_usize..).zip(&field.fates).filter(|(_, fate)| matches!(fate, Fate::TooLarge | Fate::Disabled | Fate::Down));
     let count = concerned().count();
     let largest = concerned().map(|(index, _)| index).min_by(|a, b| {
         let lack = |index: usize| lack(asked, columns.ceiling(index));
@@ -114,12 +122,14 @@ fn counted_text(
     let mut counts: Vec<(&String, usize)> = reasons.iter().map(|(code, reason)| (code, reason.hosts)).collect();
     counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
     let shown: Vec<String> = counts.iter().take(6).map(|(code, hosts)| format!("{hosts} {code}")).collect();
-    let more = if counts.len() > shown.len() { format!(" and {} other reasons", counts.len() - shown.len()) } else { String::new() };
+    let more =
+        if counts.len() > shown.len() { format!(" and {} other reasons", counts.len() - shown.len()) } else { String::new() };
     let plural = if candidates.len() == 1 { "host" } else { "hosts" };
     let head = format!("none of {} {plural} takes it: {}{more}", candidates.len(), shown.join(", "));
     let mut by_name: Vec<&u32> = field.refused.keys().collect();
     by_name.sort_unstable_by_key(|index| columns.order.get(**index as usize).copied());
-    let first = by_name.first().copied().copied().or_else(|| nearest(columns, field, input.request.resources, 1).into_iter().next());
+    let first =
+        by_name.first().copied().copied().or_else(|| nearest(columns, field, input.request.resources, 1).into_iter().next());
     let Some(index) = first else { return head };
     let Some(candidate) = candidates.get(index as usize) else { return head };
     let why = match super::outcome(columns, field, input, candidate, index) {

@@ -64,11 +64,7 @@ fn data_disk() -> impl Strategy<Value = DataDisk> {
 }
 
 fn nic() -> impl Strategy<Value = Nic> {
-    let network = prop_oneof![
-        Just(NicNetwork::User),
-        text().prop_map(NicNetwork::Bridge),
-        text().prop_map(NicNetwork::Network)
-    ];
+    let network = prop_oneof![Just(NicNetwork::User), text().prop_map(NicNetwork::Bridge), text().prop_map(NicNetwork::Network)];
     (network, text(), any::<(u64, u64)>()).prop_map(|(network, mac, (inbound, outbound))| Nic {
         network,
         mac,
@@ -124,14 +120,28 @@ pub fn spec() -> impl Strategy<Value = Spec> {
 fn lease() -> impl Strategy<Value = Lease> {
     let stamp = || any::<u64>().prop_map(Timestamp);
     (stamp(), option::of(stamp()), end_action(), any::<u64>(), option::of(stamp()), any::<bool>()).prop_map(
-        |(from, until, action, grace_seconds, deferred_until, ended)| Lease { from, until, action, grace_seconds, deferred_until, ended },
+        |(from, until, action, grace_seconds, deferred_until, ended)| Lease {
+            from,
+            until,
+            action,
+            grace_seconds,
+            deferred_until,
+            ended,
+        },
     )
 }
 
 pub fn workspace() -> impl Strategy<Value = Workspace> {
     (
         (workspace_id(), any::<u32>(), text(), text(), spec(), vec(option::of(image_id()), 0..3), resources()),
-        (select(State::ALL.to_vec()), select(Target::ALL.to_vec()), text(), text(), option::of(host_name()), option::of(job_id())),
+        (
+            select(State::ALL.to_vec()),
+            select(Target::ALL.to_vec()),
+            text(),
+            text(),
+            option::of(host_name()),
+            option::of(job_id()),
+        ),
         (lease(), option::of(bundle_id()), text(), column(), column(), when(), when()),
     )
         .prop_map(
@@ -170,26 +180,35 @@ pub fn reservation() -> impl Strategy<Value = Reservation> {
         (workspace_id(), text(), 0_u32..3, "[ab]", option::of(host_name())),
         (small, any::<bool>(), labels(), 0_u64..1 << 40, option::of(0_u64..1 << 40)),
     )
-        .prop_map(|((workspace, name, owner, group, host), ((vcpus, memory_mib, disk_gib), running, labels, from, until))| Reservation {
-            workspace,
-            name,
-            owner,
-            group,
-            host,
-            resources: Resources { vcpus, memory_mib, disk_gib },
-            running,
-            labels,
-            lease_from: Timestamp(from),
-            lease_until: until.map(Timestamp),
-        })
+        .prop_map(
+            |((workspace, name, owner, group, host), ((vcpus, memory_mib, disk_gib), running, labels, from, until))| {
+                Reservation {
+                    workspace,
+                    name,
+                    owner,
+                    group,
+                    host,
+                    resources: Resources { vcpus, memory_mib, disk_gib },
+                    running,
+                    labels,
+                    lease_from: Timestamp(from),
+                    lease_until: until.map(Timestamp),
+                }
+            },
+        )
 }
 
 pub fn host() -> impl Strategy<Value = Host> {
-    let connection =
-        prop_oneof![Just(Connection::Unprobed), Just(Connection::Up), text().prop_map(Connection::Down)];
-    let facts = (text(), text(), text(), any_resources(), labels(), text()).prop_map(|(hypervisor, name, reason, total, capabilities, arch)| {
-        HostFacts { hypervisor, accelerator: Accelerator { name, reason }, total, capabilities, arch }
-    });
+    let connection = prop_oneof![Just(Connection::Unprobed), Just(Connection::Up), text().prop_map(Connection::Down)];
+    let facts = (text(), text(), text(), any_resources(), labels(), text()).prop_map(
+        |(hypervisor, name, reason, total, capabilities, arch)| HostFacts {
+            hypervisor,
+            accelerator: Accelerator { name, reason },
+            total,
+            capabilities,
+            arch,
+        },
+    );
     (
         (host_name(), text(), text(), labels(), column(), column(), any_resources(), any::<bool>()),
         (facts, any::<u64>(), any_resources(), connection, column(), when()),
@@ -235,19 +254,21 @@ pub fn image() -> impl Strategy<Value = Image> {
         ),
     )
         .prop_map(
-            |((id, name, digest, format, size_bytes, virtual_size_mib, boot), (owner, visibility, state, source, created_at))| Image {
-                id,
-                name,
-                digest,
-                format,
-                size_bytes,
-                virtual_size_mib,
-                boot,
-                owner,
-                visibility,
-                state,
-                source,
-                created_at,
+            |((id, name, digest, format, size_bytes, virtual_size_mib, boot), (owner, visibility, state, source, created_at))| {
+                Image {
+                    id,
+                    name,
+                    digest,
+                    format,
+                    size_bytes,
+                    virtual_size_mib,
+                    boot,
+                    owner,
+                    visibility,
+                    state,
+                    source,
+                    created_at,
+                }
             },
         )
 }
@@ -274,8 +295,13 @@ fn error() -> impl Strategy<Value = Error> {
 }
 
 pub fn job() -> impl Strategy<Value = Job> {
-    let progress = (text(), any::<(u32, u32, u64, u64)>())
-        .prop_map(|(phase, (step, steps, done, total))| Progress { phase, step, steps, done, total });
+    let progress = (text(), any::<(u32, u32, u64, u64)>()).prop_map(|(phase, (step, steps, done, total))| Progress {
+        phase,
+        step,
+        steps,
+        done,
+        total,
+    });
     (
         (job_id(), select(JobKind::ALL.to_vec()), option::of(workspace_id()), option::of(image_id()), option::of(host_name())),
         (any::<u32>(), text(), text(), select(JobState::ALL.to_vec()), any::<u32>(), text()),
@@ -376,20 +402,22 @@ pub fn decision() -> impl Strategy<Value = Decision> {
         (column(), vec(verdict(), 0..3), any::<bool>(), any::<bool>(), option::of(host_name()), vec(judgement(), 0..3)),
     )
         .prop_map(
-            |((id, at, ledger, request, caller, workspace, policy), (generation, verdicts, permitted, native, host, hosts))| Decision {
-                id,
-                at,
-                ledger,
-                request,
-                caller,
-                workspace,
-                policy: PolicyHash(policy),
-                generation,
-                verdicts,
-                permitted,
-                native,
-                host,
-                hosts,
+            |((id, at, ledger, request, caller, workspace, policy), (generation, verdicts, permitted, native, host, hosts))| {
+                Decision {
+                    id,
+                    at,
+                    ledger,
+                    request,
+                    caller,
+                    workspace,
+                    policy: PolicyHash(policy),
+                    generation,
+                    verdicts,
+                    permitted,
+                    native,
+                    host,
+                    hosts,
+                }
             },
         )
 }
@@ -414,7 +442,15 @@ pub fn event() -> impl Strategy<Value = Event> {
 
 pub fn answered() -> impl Strategy<Value = AnsweredRequest> {
     (any::<u32>(), text(), text(), option::of(workspace_id()), option::of(job_id()), option::of(image_id()), when()).prop_map(
-        |(uid, request_id, digest, workspace, job, image, at)| AnsweredRequest { uid, request_id, digest, workspace, job, image, at },
+        |(uid, request_id, digest, workspace, job, image, at)| AnsweredRequest {
+            uid,
+            request_id,
+            digest,
+            workspace,
+            job,
+            image,
+            at,
+        },
     )
 }
 
@@ -449,7 +485,14 @@ pub fn plain_workspace(id: u128, name: &str) -> Workspace {
         cause: Cause::default(),
         host: None,
         job: None,
-        lease: Lease { from: Timestamp(1), until: None, action: EndAction::Stop, grace_seconds: 0, deferred_until: None, ended: false },
+        lease: Lease {
+            from: Timestamp(1),
+            until: None,
+            action: EndAction::Stop,
+            grace_seconds: 0,
+            deferred_until: None,
+            ended: false,
+        },
         bundle: None,
         plugin_state: String::new(),
         deployments: 1,

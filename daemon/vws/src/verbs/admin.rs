@@ -24,7 +24,9 @@ pub(crate) enum Admin {
 /// Does it.
 pub(crate) async fn run(context: &Context, verb: &Admin) -> Result<()> {
     let Admin::Backup { file } = verb;
-    let failed = |error: std::io::Error| Failure::of_kind("InvalidArgument", format!("file `{}`: cannot be made: {error}; name a new file", file.display()));
+    let failed = |error: std::io::Error| {
+        Failure::of_kind("InvalidArgument", format!("file `{}`: cannot be made: {error}; name a new file", file.display()))
+    };
     // The copy has everybody's data in it: nobody else may read it.
     let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
     let done = backup(context, &opened).await;
@@ -33,12 +35,15 @@ pub(crate) async fn run(context: &Context, verb: &Admin) -> Result<()> {
     }
     done?;
     let size = opened.metadata().map(|metadata| metadata.len()).unwrap_or(0);
-    context.emit(&json!({ "file": file.display().to_string(), "size_bytes": size }), || format!("{} {}", file.display(), bytes(size)))
+    context.emit(&json!({ "file": file.display().to_string(), "size_bytes": size }), || {
+        format!("{} {}", file.display(), bytes(size))
+    })
 }
 
 async fn backup(context: &Context, file: &std::fs::File) -> Result<()> {
     context.client.manager().await?.backup(Fd::from(file.as_fd()), &Args::new()).await?;
-    file.sync_all().map_err(|error| Failure::new("org.freedesktop.DBus.Error.IOError", &format!("the copy cannot be made durable: {error}")))
+    file.sync_all()
+        .map_err(|error| Failure::new("org.freedesktop.DBus.Error.IOError", &format!("the copy cannot be made durable: {error}")))
 }
 
 /// Half a copy is none.

@@ -18,5 +18,8 @@ pub(crate) struct Destroy {
 /// Does it.
 pub(crate) async fn run(context: &Context, verb: &Destroy) -> Result<()> {
     let options = verb.wait.options();
-    on_workspaces(context, &verb.workspaces, "destroy", &verb.wait, &options, async |workspace, options| workspace.destroy(options).await).await
+    on_workspaces(context, &verb.workspaces, "destroy", &verb.wait, &options, async |workspace, options| {
+        workspace.destroy(options).await
+    })
+    .await
 }

@@ -20,13 +20,16 @@ pub(crate) async fn run(context: &Context, _verb: &Doctor) -> Result<()> {
         }
         let one = |f: &Record| {
             let text = format!("{}: {}: {}", f.text("severity"), f.text("object"), f.text("fact"));
-            let remedy = if f.text("remedy").is_empty() { String::new() } else { format!("\n  do: {}", screen::shown(f.text("remedy"))) };
+            let remedy =
+                if f.text("remedy").is_empty() { String::new() } else { format!("\n  do: {}", screen::shown(f.text("remedy"))) };
             screen::shown(&text) + &remedy
         };
         findings.iter().map(one).collect::<Vec<_>>().join("\n")
     })?;
     match findings.iter().filter(|finding| finding.text("severity") == "error").count() {
         0 => Ok(()),
-        count => Err(Failure::new("org.freedesktop.DBus.Error.Failed", &format!("{count} of {} findings are errors", findings.len()))),
+        count => {
+            Err(Failure::new("org.freedesktop.DBus.Error.Failed", &format!("{count} of {} findings are errors", findings.len())))
+        }
     }
 }

@@ -30,7 +30,15 @@ pub(crate) async fn run(context: &Context, verb: &Events) -> Result<()> {
     context.emit(&record::array(&events), || {
         let rows = events
             .iter()
-            .map(|e| vec![e.number("sequence").to_string(), local(e.number("at")), e.text("kind").to_owned(), leaf(e.text("object")), e.text("text").to_owned()])
+            .map(|e| {
+                vec![
+                    e.number("sequence").to_string(),
+                    local(e.number("at")),
+                    e.text("kind").to_owned(),
+                    leaf(e.text("object")),
+                    e.text("text").to_owned(),
+                ]
+            })
             .collect();
         table(&["NUMBER", "AT", "KIND", "ON", "TEXT"], rows)
     })
@@ -90,6 +98,12 @@ fn print(context: &Context, event: &Record, object: Option<&str>) -> Result<()> 
         return Ok(());
     }
     emit_next(context.format, &event.0, || {
-        screen::shown(&format!("{}  {:16}  {}  {}", local(event.number("at")), event.text("kind"), leaf(event.text("object")), event.text("text")))
+        screen::shown(&format!(
+            "{}  {:16}  {}  {}",
+            local(event.number("at")),
+            event.text("kind"),
+            leaf(event.text("object")),
+            event.text("text")
+        ))
     })
 }

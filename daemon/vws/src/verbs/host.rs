@@ -173,7 +173,11 @@ pub(crate) async fn run(context: &Context, verb: &Host) -> Result<()> {
                 None => Record::default(),
             };
             context.emit(&json!({ "host": record.0, "job": job.0 }), || {
-                if add.wait.no_wait { action::jobs_table(std::slice::from_ref(&job)) } else { hosts_table(std::slice::from_ref(&record)) }
+                if add.wait.no_wait {
+                    action::jobs_table(std::slice::from_ref(&job))
+                } else {
+                    hosts_table(std::slice::from_ref(&record))
+                }
             })
         }
         Host::Change(change) => {
@@ -233,7 +237,10 @@ fn hosts_table(hosts: &[Record]) -> String {
             ]
         })
         .collect();
-    table(&["NAME", "STATE", "ENABLED", "BACKEND", "RUNS BY", "FREE VCPUS", "FREE MEMORY", "FREE DISK", "WORKSPACES", "LABELS"], rows)
+    table(
+        &["NAME", "STATE", "ENABLED", "BACKEND", "RUNS BY", "FREE VCPUS", "FREE MEMORY", "FREE DISK", "WORKSPACES", "LABELS"],
+        rows,
+    )
 }
 
 fn text(host: &Record) -> String {
@@ -252,7 +259,10 @@ fn text(host: &Record) -> String {
         ("arch", host.text("arch").to_owned()),
         ("vcpus", format!("{} free, {} in all", of(host, "vcpus", |n| n.to_string()), host.inner("total").number("vcpus"))),
         ("memory", format!("{} free, {} in all", of(host, "memory_mib", mib), mib(host.inner("total").number("memory_mib")))),
-        ("disk", format!("{} free, {}G in all", of(host, "disk_gib", |n| format!("{n}G")), host.inner("total").number("disk_gib"))),
+        (
+            "disk",
+            format!("{} free, {}G in all", of(host, "disk_gib", |n| format!("{n}G")), host.inner("total").number("disk_gib")),
+        ),
         ("workspaces", host.number("workspaces").to_string()),
         ("others' guests", host.number("foreign_guests").to_string()),
         ("labels", host.pairs("labels")),

@@ -150,7 +150,11 @@ async fn import_image(context: &Context, import: &Import) -> Result<()> {
         None => Record::default(),
     };
     context.emit(&json!({ "image": record.0, "job": job.0 }), || {
-        if import.wait.no_wait { action::jobs_table(std::slice::from_ref(&job)) } else { images_table(std::slice::from_ref(&record)) }
+        if import.wait.no_wait {
+            action::jobs_table(std::slice::from_ref(&job))
+        } else {
+            images_table(std::slice::from_ref(&record))
+        }
     })?;
     if !import.wait.no_wait {
         context.say(&format!("next: `vws launch {}`", import.name));
@@ -163,14 +167,20 @@ fn source(import: &Import) -> Result<Args<'static>> {
     let mut source = Args::new();
     if let Some(disk) = &import.disk {
         let Some(format) = &import.format else {
-            return Err(Failure::of_kind("InvalidArgument", "the format of a disk is never guessed; give --format qcow2 or --format raw"));
+            return Err(Failure::of_kind(
+                "InvalidArgument",
+                "the format of a disk is never guessed; give --format qcow2 or --format raw",
+            ));
         };
         source.insert(keys::FORMAT, Variant::from(format.clone()));
         if disk.starts_with("http://") || disk.starts_with("https://") {
             if import.digest.is_none() {
                 return Err(Failure::of_kind(
                     "InvalidArgument",
-                    format!("URL `{}`: has no digest; give --digest with its sha256, so that what comes is what you meant", screen::shown(disk)),
+                    format!(
+                        "URL `{}`: has no digest; give --digest with its sha256, so that what comes is what you meant",
+                        screen::shown(disk)
+                    ),
                 ));
             }
             source.insert(keys::URL, Variant::from(disk.clone()));

@@ -50,8 +50,19 @@ fn text(workspace: &Record, description: &Record) -> String {
         ("lease", lease),
         ("labels", workspace.pairs("labels")),
         ("guest", spec.text("operating_system").to_owned()),
-        ("user data", number(description.number("user_data_bytes")).trim().to_owned() + if description.number("user_data_bytes") > 0 { " bytes" } else { "" }),
-        ("deployed", match description.number("deployments") { 0 => String::new(), 1 => "once".to_owned(), n => format!("{n} times") }),
+        (
+            "user data",
+            number(description.number("user_data_bytes")).trim().to_owned()
+                + if description.number("user_data_bytes") > 0 { " bytes" } else { "" },
+        ),
+        (
+            "deployed",
+            match description.number("deployments") {
+                0 => String::new(),
+                1 => "once".to_owned(),
+                n => format!("{n} times"),
+            },
+        ),
         ("created", local(workspace.number("created_at"))),
         ("changed", local(workspace.number("changed_at"))),
     ])];

@@ -47,7 +47,11 @@ pub(crate) async fn run(context: &Context, verb: &Job) -> Result<()> {
 
 fn text(job: &Record) -> String {
     let object = |key: &str| if job.text(key) == "/" { String::new() } else { leaf(job.text(key)) };
-    let step = if job.number("steps") == 0 { String::new() } else { format!(" ({} of {} steps done)", job.number("step"), job.number("steps")) };
+    let step = if job.number("steps") == 0 {
+        String::new()
+    } else {
+        format!(" ({} of {} steps done)", job.number("step"), job.number("steps"))
+    };
     fields(&[
         ("id", job.text("id").to_owned()),
         ("kind", job.text("kind").to_owned()),

@@ -33,7 +33,11 @@ pub(crate) async fn run(context: &Context, verb: &Launch) -> Result<()> {
         None => Record::default(),
     };
     context.emit(&json!({ "workspace": record.0, "job": job.0 }), || {
-        if verb.wait.no_wait { jobs_table(std::slice::from_ref(&job)) } else { table(&WORKSPACE_HEADER, vec![workspace_row(&record, now())]) }
+        if verb.wait.no_wait {
+            jobs_table(std::slice::from_ref(&job))
+        } else {
+            table(&WORKSPACE_HEADER, vec![workspace_row(&record, now())])
+        }
     })?;
     if verb.wait.no_wait {
         context.say(&format!("job {id}: `vws job show {id} --follow`", id = job.text("id")));

@@ -67,7 +67,8 @@ fn rows(all: &[Record]) -> String {
 
 async fn watch(context: &Context, verb: &List, filter: &Args<'_>) -> Result<()> {
     // Signals first, then the list: nothing is lost in between.
-    let rule = MatchRule::builder().msg_type(zbus::message::Type::Signal).sender(names::BUS).path_namespace(names::ROOT).build()?;
+    let rule =
+        MatchRule::builder().msg_type(zbus::message::Type::Signal).sender(names::BUS).path_namespace(names::ROOT).build()?;
     let mut signals = MessageStream::for_match_rule(rule, context.client.connection(), None).await?;
     context.subscribe().await?;
     let mut known: BTreeMap<String, Record> = BTreeMap::new();
@@ -86,7 +87,10 @@ async fn watch(context: &Context, verb: &List, filter: &Args<'_>) -> Result<()> 
             Some(()) = interrupts.recv() => return Ok(()),
         };
         let Some(signal) = signal else {
-            return Err(vws_bus::failure::Failure::new("org.freedesktop.DBus.Error.Disconnected", "the bus closed the connection"));
+            return Err(vws_bus::failure::Failure::new(
+                "org.freedesktop.DBus.Error.Disconnected",
+                "the bus closed the connection",
+            ));
         };
         let Some(path) = changed(&signal?) else { continue };
         let Some(object @ Object::Workspace(_)) = Object::parse(&path) else { continue };
@@ -115,10 +119,12 @@ fn changed(signal: &zbus::Message) -> Option<String> {
     let header = signal.header();
     match header.member()?.as_str() {
         "PropertiesChanged" => Some(header.path()?.to_string()),
-        "InterfacesAdded" | "InterfacesRemoved" => match signal.body().deserialize::<zbus::Structure<'_>>().ok()?.fields().first()? {
-            Variant::ObjectPath(path) => Some(path.to_string()),
-            _ => None,
-        },
+        "InterfacesAdded" | "InterfacesRemoved" => {
+            match signal.body().deserialize::<zbus::Structure<'_>>().ok()?.fields().first()? {
+                Variant::ObjectPath(path) => Some(path.to_string()),
+                _ => None,
+            }
+        }
         _ => None,
     }
 }

@@ -18,5 +18,8 @@ pub(crate) struct Pause {
 /// Does it.
 pub(crate) async fn run(context: &Context, verb: &Pause) -> Result<()> {
     let options = verb.wait.options();
-    on_workspaces(context, &verb.workspaces, "pause", &verb.wait, &options, async |workspace, options| workspace.pause(options).await).await
+    on_workspaces(context, &verb.workspaces, "pause", &verb.wait, &options, async |workspace, options| {
+        workspace.pause(options).await
+    })
+    .await
 }

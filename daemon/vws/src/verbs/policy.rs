@@ -34,18 +34,16 @@ pub(crate) struct Check {
 pub(crate) async fn run(context: &Context, verb: &Policy) -> Result<()> {
     match verb {
         Policy::Status => status(context).await,
-        Policy::Reload => {
-            match context.client.policy().await?.reload(&Args::new()).await.map_err(Failure::from) {
-                Ok(generation) => context.emit(&json!({ "generation": generation }), || format!("generation {generation}")),
-                Err(failure) => {
-                    if failure.is_kind("PolicyFailure") && context.format == Format::Table {
-                        let record = Record::new(&context.client.properties(names::ROOT, names::POLICY).await?);
-                        screen::say(&problems(&record.list("errors")));
-                    }
-                    Err(failure)
+        Policy::Reload => match context.client.policy().await?.reload(&Args::new()).await.map_err(Failure::from) {
+            Ok(generation) => context.emit(&json!({ "generation": generation }), || format!("generation {generation}")),
+            Err(failure) => {
+                if failure.is_kind("PolicyFailure") && context.format == Format::Table {
+                    let record = Record::new(&context.client.properties(names::ROOT, names::POLICY).await?);
+                    screen::say(&problems(&record.list("errors")));
                 }
+                Err(failure)
             }
-        }
+        },
         Policy::Check(verb) => check(verb, context.format),
     }
 }
@@ -115,9 +113,11 @@ pub(crate) fn check(verb: &Check, format: Format) -> Result<()> {
         Ok(set) => {
             let files: Vec<&str> = set.sources().files.keys().map(String::as_str).collect();
             let hash = &set.hash().0;
-            output::emit(format, &json!({ "directory": directory, "good": true, "hash": hash, "files": files, "problems": [] }), || {
-                format!("good: {} ({hash})", files.join(" "))
-            })
+            output::emit(
+                format,
+                &json!({ "directory": directory, "good": true, "hash": hash, "files": files, "problems": [] }),
+                || format!("good: {} ({hash})", files.join(" ")),
+            )
         }
         Err(found) => {
             let found: Vec<Record> = found
@@ -127,7 +127,10 @@ pub(crate) fn check(verb: &Check, format: Format) -> Result<()> {
             let value = json!({ "directory": directory, "good": false, "problems": crate::record::array(&found) });
             output::emit(format, &value, || problems(&found))?;
             let count = if found.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", found.len()) };
-            Err(Failure::of_kind("PolicyFailure", format!("policies in `{directory}`: {count}; the daemon would keep the last good set")))
+            Err(Failure::of_kind(
+                "PolicyFailure",
+                format!("policies in `{directory}`: {count}; the daemon would keep the last good set"),
+            ))
         }
     }
 }
@@ -140,10 +143,8 @@ mod tests {
 
     #[test]
     fn a_problem_points_at_its_line() {
-        let problem = Record(json!({ "file": "quota.lua", "line": 12, "text": "nil", "code": "runtime", "source": "\tlocal x = y.z" }));
-        assert_eq!(
-            problems(&[problem]),
-            "quota.lua:12: nil [runtime]\n 12 |     local x = y.z\n    |     ^^^^^^^^^^^^^"
-        );
+        let problem =
+            Record(json!({ "file": "quota.lua", "line": 12, "text": "nil", "code": "runtime", "source": "\tlocal x = y.z" }));
+        assert_eq!(problems(&[problem]), "quota.lua:12: nil [runtime]\n 12 |     local x = y.z\n    |     ^^^^^^^^^^^^^");
     }
 }

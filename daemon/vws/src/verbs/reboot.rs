@@ -18,5 +18,8 @@ pub(crate) struct Reboot {
 /// Does it.
 pub(crate) async fn run(context: &Context, verb: &Reboot) -> Result<()> {
     let options = verb.wait.options();
-    on_workspaces(context, &verb.workspaces, "reboot", &verb.wait, &options, async |workspace, options| workspace.reboot(options).await).await
+    on_workspaces(context, &verb.workspaces, "reboot", &verb.wait, &options, async |workspace, options| {
+        workspace.reboot(options).await
+    })
+    .await
 }

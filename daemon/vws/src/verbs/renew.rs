@@ -27,7 +27,10 @@ pub(crate) async fn run(context: &Context, verb: &Renew) -> Result<()> {
     let wished = now.saturating_add(verb.lease.saturating_mul(1_000_000));
     let shortened = until != 0 && (verb.lease == 0 || until.saturating_add(NOTICEABLE_SECONDS * 1_000_000) < wished);
     if shortened {
-        context.say(&format!("the policies gave less than was asked for: `vws why {}` says which rule", screen::shown(found.record.text("name"))));
+        context.say(&format!(
+            "the policies gave less than was asked for: `vws why {}` says which rule",
+            screen::shown(found.record.text("name"))
+        ));
     }
     context.emit(&json!({ "id": found.record.text("id"), "lease_until": until, "shortened": shortened }), || match until {
         0 => "no end".to_owned(),

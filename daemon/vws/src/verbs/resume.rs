@@ -26,5 +26,8 @@ pub(crate) async fn run(context: &Context, verb: &Resume) -> Result<()> {
     if let Some(host) = &verb.host {
         options.insert(keys::HOST, Variant::from(host.clone()));
     }
-    on_workspaces(context, &verb.workspaces, "resume", &verb.wait, &options, async |workspace, options| workspace.resume(options).await).await
+    on_workspaces(context, &verb.workspaces, "resume", &verb.wait, &options, async |workspace, options| {
+        workspace.resume(options).await
+    })
+    .await
 }

@@ -18,5 +18,8 @@ pub(crate) struct Serialize {
 /// Does it.
 pub(crate) async fn run(context: &Context, verb: &Serialize) -> Result<()> {
     let options = verb.wait.options();
-    on_workspaces(context, &verb.workspaces, "serialize", &verb.wait, &options, async |workspace, options| workspace.serialize(options).await).await
+    on_workspaces(context, &verb.workspaces, "serialize", &verb.wait, &options, async |workspace, options| {
+        workspace.serialize(options).await
+    })
+    .await
 }

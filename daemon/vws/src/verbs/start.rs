@@ -18,5 +18,8 @@ pub(crate) struct Start {
 /// Does it.
 pub(crate) async fn run(context: &Context, verb: &Start) -> Result<()> {
     let options = verb.wait.options();
-    on_workspaces(context, &verb.workspaces, "start", &verb.wait, &options, async |workspace, options| workspace.start(options).await).await
+    on_workspaces(context, &verb.workspaces, "start", &verb.wait, &options, async |workspace, options| {
+        workspace.start(options).await
+    })
+    .await
 }

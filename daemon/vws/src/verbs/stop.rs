@@ -32,5 +32,8 @@ pub(crate) async fn run(context: &Context, verb: &Stop) -> Result<()> {
     if let Some(time) = guest_timeout {
         options.insert(keys::GUEST_TIMEOUT_MS, Variant::from(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
     }
-    on_workspaces(context, &verb.workspaces, "stop", &verb.wait, &options, async |workspace, options| workspace.stop(options).await).await
+    on_workspaces(context, &verb.workspaces, "stop", &verb.wait, &options, async |workspace, options| {
+        workspace.stop(options).await
+    })
+    .await
 }

@@ -36,7 +36,10 @@ pub(crate) async fn run(context: &Context, verb: &Wait) -> Result<()> {
         found => found?,
     };
     let Some(object) = Object::parse(&found.path) else {
-        return Err(Failure::new("org.freedesktop.DBus.Error.Failed", &format!("the daemon named an odd path, `{}`", found.path)));
+        return Err(Failure::new(
+            "org.freedesktop.DBus.Error.Failed",
+            &format!("the daemon named an odd path, `{}`", found.path),
+        ));
     };
     let rule = MatchRule::builder().msg_type(zbus::message::Type::Signal).path(found.path.clone()).build()?;
     let mut signals = MessageStream::for_match_rule(rule, context.client.connection(), None).await?;
@@ -51,7 +54,10 @@ pub(crate) async fn run(context: &Context, verb: &Wait) -> Result<()> {
         }
         let name = screen::shown(found.record.text("name"));
         if matches!(state, "broken" | "gone") {
-            let cause = record.as_ref().and_then(|record| record.texts("cause").get(1).map(|text| screen::shown(text))).unwrap_or_default();
+            let cause = record
+                .as_ref()
+                .and_then(|record| record.texts("cause").get(1).map(|text| screen::shown(text)))
+                .unwrap_or_default();
             return Err(Failure::of_kind(
                 "InvalidState",
                 format!("workspace `{name}`: is {state} and will not be {}; {cause}; `vws info {name}` tells more", verb.state),

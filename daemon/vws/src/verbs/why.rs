@@ -50,7 +50,8 @@ async fn recorded(context: &Context, word: &str, limit: u64) -> Result<Vec<Recor
     }
     let all = ask(context, Args::new(), names::DECISIONS_LIMIT_MAX).await?;
     let about = all.into_iter().filter(|decision| {
-        decision.text("name") == word || (hexadecimal && decision.text("workspace").ends_with(&format!("/w{}", word.to_ascii_lowercase())))
+        decision.text("name") == word
+            || (hexadecimal && decision.text("workspace").ends_with(&format!("/w{}", word.to_ascii_lowercase())))
     });
     Ok(about.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
 }

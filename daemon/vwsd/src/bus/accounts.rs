@@ -66,7 +66,8 @@ fn account(uid: u32, gids: Option<Vec<u32>>) -> Result<Account> {
         (Some(gids), _) => gids,
         (None, None) => Vec::new(),
         (None, Some(user)) => {
-            let name = CString::new(user.name.as_str()).map_err(|error| Error::internal(format!("user {uid}"), error.to_string()))?;
+            let name =
+                CString::new(user.name.as_str()).map_err(|error| Error::internal(format!("user {uid}"), error.to_string()))?;
             getgrouplist(&name, user.gid).map_err(failed)?.into_iter().map(Gid::as_raw).collect()
         }
     };

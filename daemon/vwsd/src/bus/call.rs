@@ -1,11 +1,11 @@
 //! One method call with everything that answering it takes, and the shape of a handler.
 
 use super::State;
+use super::decode;
 use super::error::Failure;
 use super::keys::{Dict, Keys};
 use super::limits;
 use super::object::Object;
-use super::decode;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

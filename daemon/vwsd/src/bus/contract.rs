@@ -3,9 +3,9 @@
 //! The files are the only place where signatures are written down; the dispatcher checks arguments against these tables,
 //! and a test holds them together with the handlers.
 
+use quick_xml::Reader;
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
-use quick_xml::Reader;
 use std::collections::BTreeMap;
 use vws_bus::{interfaces, names};
 use vws_domain::{Error, Result};

@@ -62,10 +62,8 @@ fn spec_of(name: &str, mut keys: Keys) -> Result<(Spec, Access)> {
     spec.cpu_shares = or(keys.number(keys::CPU_SHARES), spec.cpu_shares);
     spec.memory_mib = or(keys.number(keys::MEMORY_MIB), spec.memory_mib);
     spec.disk_gib = or(keys.number(keys::DISK_GIB), spec.disk_gib);
-    spec.disk_limits = DiskLimits {
-        iops: or(keys.number(keys::DISK_IOPS), 0),
-        kib_per_second: or(keys.number(keys::DISK_KIB_PER_SECOND), 0),
-    };
+    spec.disk_limits =
+        DiskLimits { iops: or(keys.number(keys::DISK_IOPS), 0), kib_per_second: or(keys.number(keys::DISK_KIB_PER_SECOND), 0) };
     if let Some(disks) = keys.list(keys::DATA_DISKS, keys::DATA_DISK, limits::DATA_DISKS)? {
         spec.data_disks = disks.into_iter().map(data_disk).collect::<Result<_>>()?;
     }
@@ -98,10 +96,8 @@ fn data_disk(mut keys: Keys) -> Result<DataDisk> {
         Some(image) => DiskSource::Image(ImageRef::parse(&image)?),
         None => DiskSource::Empty,
     };
-    let limits = DiskLimits {
-        iops: keys.number(keys::IOPS).unwrap_or(0),
-        kib_per_second: keys.number(keys::KIB_PER_SECOND).unwrap_or(0),
-    };
+    let limits =
+        DiskLimits { iops: keys.number(keys::IOPS).unwrap_or(0), kib_per_second: keys.number(keys::KIB_PER_SECOND).unwrap_or(0) };
     Ok(DataDisk { source, size_gib: keys.number(keys::SIZE_GIB).unwrap_or(0), limits })
 }
 
@@ -116,8 +112,16 @@ fn nic(mut keys: Keys) -> Result<Nic> {
         ("user", None) => NicNetwork::User,
         ("bridge", Some(name)) => NicNetwork::Bridge(name),
         ("network", Some(name)) => NicNetwork::Network(name),
-        ("user", Some(_)) => return Err(keys.invalid(keys::SOURCE, "goes with kind bridge or network", "leave it out, or choose another kind")),
-        _ => return Err(keys.invalid(keys::SOURCE, format!("is required with kind {kind}"), format!("add the name of the {kind}"))),
+        ("user", Some(_)) => {
+            return Err(keys.invalid(keys::SOURCE, "goes with kind bridge or network", "leave it out, or choose another kind"));
+        }
+        _ => {
+            return Err(keys.invalid(
+                keys::SOURCE,
+                format!("is required with kind {kind}"),
+                format!("add the name of the {kind}"),
+            ));
+        }
     };
     let limits = NicLimits {
         inbound_kib_per_second: keys.number(keys::INBOUND_KIB_PER_SECOND).unwrap_or(0),
@@ -147,7 +151,11 @@ fn grant(mut keys: Keys) -> Result<(Who, Right)> {
     let mut given = subjects.into_iter().flatten();
     match (given.next(), given.next()) {
         (Some(who), None) => Ok((who, right)),
-        _ => Err(keys.invalid(keys::USER, "or `group`, `uid` or `gid` must be given, and one of them only", "name one subject for each right")),
+        _ => Err(keys.invalid(
+            keys::USER,
+            "or `group`, `uid` or `gid` must be given, and one of them only",
+            "name one subject for each right",
+        )),
     }
 }
 
@@ -175,10 +183,16 @@ pub fn image_import(name: &str, given: Dict) -> Result<ImageImport> {
     let url = match (keys.text(keys::URL), &digest) {
         (None, _) => None,
         (Some(url), _) if !url.starts_with("http://") && !url.starts_with("https://") => {
-            return Err(keys.invalid(keys::URL, format!("is `{}`, must begin with http:// or https://", shown(&url)), "give a web address, or use `path`"));
+            return Err(keys.invalid(
+                keys::URL,
+                format!("is `{}`, must begin with http:// or https://", shown(&url)),
+                "give a web address, or use `path`",
+            ));
         }
         (Some(url), Some(digest)) => Some(ByteSource::Url { url, digest: digest.clone() }),
-        (Some(_), None) => return Err(keys.invalid(keys::DIGEST, "is required with `url`", "add the sha256 that the bytes must have")),
+        (Some(_), None) => {
+            return Err(keys.invalid(keys::DIGEST, "is required with `url`", "add the sha256 that the bytes must have"));
+        }
     };
     let disk = one_of(&mut keys, keys::FILE, keys::PATH, url)?;
     let kernel = one_of(&mut keys, keys::KERNEL, keys::KERNEL_PATH, None)?;
@@ -195,10 +209,18 @@ pub fn image_import(name: &str, given: Dict) -> Result<ImageImport> {
         _ => None,
     })?;
     if disk.is_none() && kernel.is_none() {
-        return Err(Error::invalid("source of an image", "names no bytes", "give `file`, `path` or `url`, or `kernel` or `kernel-path`"));
+        return Err(Error::invalid(
+            "source of an image",
+            "names no bytes",
+            "give `file`, `path` or `url`, or `kernel` or `kernel-path`",
+        ));
     }
     if disk.is_some() && format.is_none() {
-        return Err(keys.invalid(keys::FORMAT, "is required with a root disk: formats are never guessed", "add `raw` or `qcow2`"));
+        return Err(keys.invalid(
+            keys::FORMAT,
+            "is required with a root disk: formats are never guessed",
+            "add `raw` or `qcow2`",
+        ));
     }
     if kernel.is_none() && (initrd.is_some() || cmdline.is_some()) {
         let key = if initrd.is_some() { keys::INITRD } else { keys::CMDLINE };
@@ -227,7 +249,11 @@ pub fn image_import(name: &str, given: Dict) -> Result<ImageImport> {
 fn one_of(keys: &mut Keys, file: &str, path: &str, other: Option<ByteSource>) -> Result<Option<ByteSource>> {
     let from_path = match keys.text(path) {
         Some(text) if !text.starts_with('/') => {
-            return Err(keys.invalid(path, format!("is `{}`, not an absolute path", shown(&text)), "give the whole path on the daemon's machine"));
+            return Err(keys.invalid(
+                path,
+                format!("is `{}`, not an absolute path", shown(&text)),
+                "give the whole path on the daemon's machine",
+            ));
         }
         from_path => from_path.map(ByteSource::Path),
     };
@@ -269,7 +295,13 @@ pub fn host_change(given: Dict) -> Result<HostChange> {
 
 fn host_keys(mut keys: Keys) -> Result<HostChange> {
     let settings = match keys.values(keys::SETTINGS) {
-        Some(values) => Some(Value::Object(json_object(values, 0).map_err(|fact| keys.invalid(keys::SETTINGS, fact, "use texts, numbers, flags, lists and dictionaries"))?).to_string()),
+        Some(values) => Some(
+            Value::Object(
+                json_object(values, 0)
+                    .map_err(|fact| keys.invalid(keys::SETTINGS, fact, "use texts, numbers, flags, lists and dictionaries"))?,
+            )
+            .to_string(),
+        ),
         None => None,
     };
     let labels = keys.pairs(keys::LABELS);
@@ -313,7 +345,9 @@ fn json(value: &Variant<'_>, depth: usize) -> std::result::Result<Value, String>
         Variant::Str(text) => Value::String(text.as_str().to_owned()),
         Variant::ObjectPath(path) => Value::String(path.as_str().to_owned()),
         Variant::Variant(inner) => json(inner, depth + 1)?,
-        Variant::Array(array) => Value::Array(array.inner().iter().map(|element| json(element, depth + 1)).collect::<std::result::Result<_, _>>()?),
+        Variant::Array(array) => {
+            Value::Array(array.inner().iter().map(|element| json(element, depth + 1)).collect::<std::result::Result<_, _>>()?)
+        }
         Variant::Dict(dict) => {
             let mut object = Map::new();
             for (key, value) in dict.iter() {
@@ -356,13 +390,36 @@ mod tests {
             ("disk-gib", 20_u64.into()),
             ("disk-iops", 100_u64.into()),
             ("disk-kib-per-second", 1024_u64.into()),
-            ("data-disks", vec![dict([("size-gib", 5_u64.into()), ("iops", 7_u64.into())]), dict([("image", "/srv/data.qcow2".into())])].into()),
-            ("nics", vec![dict([("kind", "bridge".into()), ("source", "br0".into()), ("mac", "52:54:00:00:00:01".into()), ("inbound-kib-per-second", 9_u64.into())]), dict([("kind", "user".into())])].into()),
+            (
+                "data-disks",
+                vec![dict([("size-gib", 5_u64.into()), ("iops", 7_u64.into())]), dict([("image", "/srv/data.qcow2".into())])]
+                    .into(),
+            ),
+            (
+                "nics",
+                vec![
+                    dict([
+                        ("kind", "bridge".into()),
+                        ("source", "br0".into()),
+                        ("mac", "52:54:00:00:00:01".into()),
+                        ("inbound-kib-per-second", 9_u64.into()),
+                    ]),
+                    dict([("kind", "user".into())]),
+                ]
+                .into(),
+            ),
             ("operating-system", "debian-12".into()),
             ("user-data", "#cloud-config\n".into()),
             ("network-config", "version: 2".into()),
             ("ssh-keys", vec!["ssh-ed25519 AAAA a@b".to_owned()].into()),
-            ("access", vec![dict([("user", "alice".into()), ("right", "use".into())]), dict([("gid", 7_u32.into()), ("right", "view".into())])].into()),
+            (
+                "access",
+                vec![
+                    dict([("user", "alice".into()), ("right", "use".into())]),
+                    dict([("gid", 7_u32.into()), ("right", "view".into())]),
+                ]
+                .into(),
+            ),
             ("labels", labels.clone().into()),
             ("group", "physics".into()),
             ("lease-seconds", 600_u64.into()),
@@ -409,7 +466,10 @@ mod tests {
         assert_eq!(with("target", "gone".into()).fact, "is `gone`, must be one of stopped, running, paused");
         assert_eq!(with("vcpus", "2".into()).fact, "has type `s`, must have `t`");
         assert_eq!(with("nics", vec![dict([("kind", "bridge".into())])].into()).object, "key `source` of nics [0] of spec");
-        assert_eq!(with("nics", vec![dict([("kind", "user".into()), ("source", "x".into())])].into()).object, "key `source` of nics [0] of spec");
+        assert_eq!(
+            with("nics", vec![dict([("kind", "user".into()), ("source", "x".into())])].into()).object,
+            "key `source` of nics [0] of spec"
+        );
         assert_eq!(with("nics", vec![dict([])].into()).object, "key `kind` of nics [0] of spec");
         assert_eq!(with("access", vec![dict([("user", "a".into())])].into()).object, "key `right` of access [0] of spec");
         let two = dict([("user", "a".into()), ("uid", 1_u32.into()), ("right", "view".into())]);
@@ -429,21 +489,47 @@ mod tests {
     #[test]
     fn an_image_comes_from_one_place() {
         let digest = "ab".repeat(32);
-        let url = image_import("a", dict([("url", "https://x.example/a.qcow2".into()), ("digest", digest.clone().into()), ("format", "qcow2".into()), ("visibility", "public".into())])).unwrap();
+        let url = image_import(
+            "a",
+            dict([
+                ("url", "https://x.example/a.qcow2".into()),
+                ("digest", digest.clone().into()),
+                ("format", "qcow2".into()),
+                ("visibility", "public".into()),
+            ]),
+        )
+        .unwrap();
         assert!(matches!(&url.disk, Some(ByteSource::Url { digest: d, .. }) if *d == digest));
         assert_eq!((url.digest, url.visibility), (Some(digest.clone()), Visibility::Public));
         let file = std::fs::File::open("/dev/null").unwrap();
-        let handed = image_import("a", dict([("file", Fd::from(std::os::fd::OwnedFd::from(file)).into()), ("format", "raw".into())])).unwrap();
+        let handed =
+            image_import("a", dict([("file", Fd::from(std::os::fd::OwnedFd::from(file)).into()), ("format", "raw".into())]))
+                .unwrap();
         assert!(matches!(handed.disk, Some(ByteSource::File(_))));
-        let kernel = image_import("a", dict([("kernel-path", "/boot/vmlinuz".into()), ("initrd-path", "/boot/initrd".into()), ("cmdline", "quiet".into())])).unwrap();
+        let kernel = image_import(
+            "a",
+            dict([("kernel-path", "/boot/vmlinuz".into()), ("initrd-path", "/boot/initrd".into()), ("cmdline", "quiet".into())]),
+        )
+        .unwrap();
         assert!(kernel.disk.is_none() && matches!(kernel.kernel, Some(ByteSource::Path(_))) && kernel.cmdline == "quiet");
         for (entries, object) in [
             (dict([]), "source of an image"),
             (dict([("path", "/a".into())]), "key `format` of source"),
             (dict([("path", "a".into()), ("format", "raw".into())]), "key `path` of source"),
             (dict([("url", "https://x.example/a".into()), ("format", "raw".into())]), "key `digest` of source"),
-            (dict([("url", "ftp://x.example/a".into()), ("digest", digest.clone().into()), ("format", "raw".into())]), "key `url` of source"),
-            (dict([("path", "/a".into()), ("url", "http://x.example/a".into()), ("digest", digest.clone().into()), ("format", "raw".into())]), "key `file` of source"),
+            (
+                dict([("url", "ftp://x.example/a".into()), ("digest", digest.clone().into()), ("format", "raw".into())]),
+                "key `url` of source",
+            ),
+            (
+                dict([
+                    ("path", "/a".into()),
+                    ("url", "http://x.example/a".into()),
+                    ("digest", digest.clone().into()),
+                    ("format", "raw".into()),
+                ]),
+                "key `file` of source",
+            ),
             (dict([("path", "/a".into()), ("format", "raw".into()), ("cmdline", "quiet".into())]), "key `cmdline` of source"),
             (dict([("kernel-path", "/a".into()), ("firmware", "uefi".into())]), "key `firmware` of source"),
             (dict([("kernel-path", "/a".into()), ("digest", digest.clone().into())]), "key `digest` of source"),
@@ -463,8 +549,17 @@ mod tests {
             ("list", vec!["a".to_owned()].into()),
             ("deep", dict([("on", true.into())]).into()),
         ]);
-        let change = host(dict([("backend", "kvm".into()), ("settings", settings.into()), ("enabled", false.into()), ("reserve-memory-mib", 512_u64.into())])).unwrap();
-        assert_eq!(change.settings.as_deref(), Some(r#"{"count":3,"deep":{"on":true},"list":["a"],"ratio":0.5,"uri":"qemu:///session"}"#));
+        let change = host(dict([
+            ("backend", "kvm".into()),
+            ("settings", settings.into()),
+            ("enabled", false.into()),
+            ("reserve-memory-mib", 512_u64.into()),
+        ]))
+        .unwrap();
+        assert_eq!(
+            change.settings.as_deref(),
+            Some(r#"{"count":3,"deep":{"on":true},"list":["a"],"ratio":0.5,"uri":"qemu:///session"}"#)
+        );
         assert_eq!((change.backend.as_deref(), change.enabled, change.reserve_memory_mib), (Some("kvm"), Some(false), Some(512)));
         assert_eq!(sorry(host(dict([]))).object, "key `backend` of host");
         let bad = dict([("backend", "kvm".into()), ("settings", dict([("n", f64::NAN.into())]).into())]);
@@ -474,6 +569,9 @@ mod tests {
     #[test]
     fn options_are_those_of_the_method() {
         assert!(options(names::WORKSPACE, "Stop", dict([("guest-timeout-ms", 0_u64.into())])).is_ok());
-        assert_eq!(sorry(options(names::WORKSPACE, "Start", dict([("guest-timeout-ms", 0_u64.into())]))).object, "key `guest-timeout-ms` of options");
+        assert_eq!(
+            sorry(options(names::WORKSPACE, "Start", dict([("guest-timeout-ms", 0_u64.into())]))).object,
+            "key `guest-timeout-ms` of options"
+        );
     }
 }

@@ -9,7 +9,9 @@
 use super::call::{Call, Method, Outcome, Reply};
 use super::error::Failure;
 use super::object::{self, Object};
-use super::{State, backend, caller, host, image, introspect, job, limits, manager, object_manager, policy, properties, workspace};
+use super::{
+    State, backend, caller, host, image, introspect, job, limits, manager, object_manager, policy, properties, workspace,
+};
 use futures_util::{FutureExt, StreamExt};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -232,7 +234,9 @@ fn find(state: &Arc<State>, message: &Message, caller: &Caller) -> std::result::
             let known = candidates.find(|name| *name == wanted).ok_or_else(|| Failure::unknown_interface(path, wanted))?;
             methods(known).iter().find(|method| method.name == member).map(|method| (known, method))
         }
-        None => candidates.find_map(|name| methods(name).iter().find(|method| method.name == member).map(|method| (name, method))),
+        None => {
+            candidates.find_map(|name| methods(name).iter().find(|method| method.name == member).map(|method| (name, method)))
+        }
     };
     let (known, method) = found.ok_or_else(|| Failure::unknown_method(path, interface, member))?;
     let expected = state.contract.method(known, member).ok_or_else(|| Failure::unknown_method(path, interface, member))?;

@@ -58,11 +58,7 @@ pub fn host(name: &HostName) -> ObjectPath<'static> {
 
 /// Amounts by name.
 pub fn resources(amounts: Resources) -> Variant<'static> {
-    Variant::from(BTreeMap::from([
-        ("vcpus", amounts.vcpus),
-        ("memory-mib", amounts.memory_mib),
-        ("disk-gib", amounts.disk_gib),
-    ]))
+    Variant::from(BTreeMap::from([("vcpus", amounts.vcpus), ("memory-mib", amounts.memory_mib), ("disk-gib", amounts.disk_gib)]))
 }
 
 /// Labels, capabilities.
@@ -349,7 +345,11 @@ mod tests {
             DataDisk { source: DiskSource::Empty, size_gib: 3, limits: DiskLimits { iops: 1, kib_per_second: 2 } },
             DataDisk { source: DiskSource::Image(ImageRef::Name("data".into())), size_gib: 0, limits: DiskLimits::default() },
         ];
-        whole.nics.push(Nic { network: NicNetwork::Network("lan".into()), mac: "52:54:00:00:00:02".into(), limits: NicLimits { inbound_kib_per_second: 5, outbound_kib_per_second: 6 } });
+        whole.nics.push(Nic {
+            network: NicNetwork::Network("lan".into()),
+            mac: "52:54:00:00:00:02".into(),
+            limits: NicLimits { inbound_kib_per_second: 5, outbound_kib_per_second: 6 },
+        });
         whole.ssh_keys = vec!["ssh-ed25519 AAAA".into()];
         whole.labels.insert("a".into(), "b".into());
         whole.user_data = "secret".into();
@@ -360,7 +360,8 @@ mod tests {
     #[test]
     fn what_is_described_can_be_asked_for_again() {
         let whole = whole();
-        let given: Dict = spec(&whole).into_iter().map(|(key, value)| (key.to_owned(), OwnedVariant::try_from(value).unwrap())).collect();
+        let given: Dict =
+            spec(&whole).into_iter().map(|(key, value)| (key.to_owned(), OwnedVariant::try_from(value).unwrap())).collect();
         assert!(!given.contains_key(keys::USER_DATA), "user data is never shown");
         assert_eq!(given.len() + 1, keys::SPEC.len());
         let (again, access) = decode::spec("web", given).unwrap();
@@ -372,14 +373,25 @@ mod tests {
     fn an_access_list_is_described_by_number() {
         let mut with = whole();
         with.access = vec![Grant { subject: Subject::Group(7), right: Right::Use }];
-        let given: Dict = spec(&with).into_iter().map(|(key, value)| (key.to_owned(), OwnedVariant::try_from(value).unwrap())).collect();
+        let given: Dict =
+            spec(&with).into_iter().map(|(key, value)| (key.to_owned(), OwnedVariant::try_from(value).unwrap())).collect();
         let (_, access) = decode::spec("web", given).unwrap();
         assert_eq!(access, [(crate::bus::accounts::Who::Gid(7), Right::Use)]);
     }
 
     #[test]
     fn an_event_names_its_object() {
-        let mut about = Event { sequence: 3, at: Timestamp(9), kind: "job.ended".into(), workspace: None, job: Some(JobId(1)), host: None, image: None, owner: 0, text: "done".into() };
+        let mut about = Event {
+            sequence: 3,
+            at: Timestamp(9),
+            kind: "job.ended".into(),
+            workspace: None,
+            job: Some(JobId(1)),
+            host: None,
+            image: None,
+            owner: 0,
+            text: "done".into(),
+        };
         assert_eq!(subject(&about).as_str(), "/org/virtualworkspaces1/jobs/j00000000000000000000000000000001");
         assert_eq!(event(&about).len(), 5);
         about.job = None;

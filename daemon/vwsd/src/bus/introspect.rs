@@ -28,7 +28,10 @@ const HEAD: &str = "<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Int
 
 fn machine_id(call: &Call) -> Reply {
     if call.state.machine_id.is_empty() {
-        return Err(Failure::Standard("FileNotFound", "this machine has neither /etc/machine-id nor /var/lib/dbus/machine-id".to_owned()));
+        return Err(Failure::Standard(
+            "FileNotFound",
+            "this machine has neither /etc/machine-id nor /var/lib/dbus/machine-id".to_owned(),
+        ));
     }
     call.reply(&(call.state.machine_id.as_str(),))
 }

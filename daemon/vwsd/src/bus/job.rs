@@ -3,10 +3,10 @@
 use super::call::{Call, Method, Reply, later};
 use super::encode::{self, text};
 use super::error;
+use super::error::Failure;
 use super::keys::Dict;
 use super::object::Object;
 use super::value::{Property, Value};
-use super::error::Failure;
 use crate::service::CallOptions;
 use vws_bus::names;
 use vws_domain::{Job, JobId};

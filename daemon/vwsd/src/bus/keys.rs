@@ -46,7 +46,11 @@ impl Keys {
                 }
                 Err(Misfit::Unknown(near)) => {
                     let names: Vec<String> = known.iter().map(|key| format!("`{}`", key.name)).collect();
-                    let fact = if names.is_empty() { "is not known: no keys are".to_owned() } else { format!("is not known; known are {}", names.join(", ")) };
+                    let fact = if names.is_empty() {
+                        "is not known: no keys are".to_owned()
+                    } else {
+                        format!("is not known; known are {}", names.join(", "))
+                    };
                     let remedy = near.map_or_else(|| "leave it out".to_owned(), |near| format!("did you mean `{near}`?"));
                     return Err(Error::invalid(format!("key `{}` of {what}", shown(key)), fact, remedy));
                 }
@@ -171,7 +175,11 @@ impl Keys {
         if (1..=most).contains(&limit) {
             return Ok(limit);
         }
-        Err(self.invalid(keys::LIMIT, format!("is {limit}, must be 1 to {most}"), "ask for a page of that size and go on from its end"))
+        Err(self.invalid(
+            keys::LIMIT,
+            format!("is {limit}, must be 1 to {most}"),
+            "ask for a page of that size and go on from its end",
+        ))
     }
 
     /// The word under `request-id`.
@@ -217,7 +225,8 @@ mod tests {
 
     #[test]
     fn limits_and_request_ids_have_ranges() {
-        let options: &[keys::Key] = &[keys::Key { name: "limit", signature: "t" }, keys::Key { name: "request-id", signature: "s" }];
+        let options: &[keys::Key] =
+            &[keys::Key { name: "limit", signature: "t" }, keys::Key { name: "request-id", signature: "s" }];
         let given = |entries| Keys::new("options", entries, &[options]).unwrap();
         assert_eq!(given(dict([])).limit(7, 10).unwrap(), 7);
         assert_eq!(given(dict([("limit", 10_u64.into())])).limit(7, 10).unwrap(), 10);

@@ -149,7 +149,11 @@ async fn list(call: Call) -> Reply {
     let limit = usize::try_from(options.limit(names::LIST_LIMIT, names::LIST_LIMIT_MAX)?).unwrap_or(usize::MAX);
     let mut cursor = match options.text(keys::CURSOR).filter(|cursor| !cursor.is_empty()) {
         Some(text) => Some(WorkspaceId::parse(&text).map_err(|_| {
-            options.invalid(keys::CURSOR, format!("is `{}`, which no page ended with", shown(&text)), "give what the last page returned, or leave it out")
+            options.invalid(
+                keys::CURSOR,
+                format!("is `{}`, which no page ended with", shown(&text)),
+                "give what the last page returned, or leave it out",
+            )
         })?),
         None => None,
     };
@@ -192,7 +196,11 @@ async fn decisions(call: Call) -> Reply {
     let workspace = match filter.text(keys::WORKSPACE) {
         Some(text) => match path::Object::parse(&text) {
             Some(path::Object::Workspace(id)) => Some(WorkspaceId(id)),
-            _ => return Err(filter.invalid(keys::WORKSPACE, format!("is `{}`, not a workspace", shown(&text)), "give the workspace's path").into()),
+            _ => {
+                return Err(filter
+                    .invalid(keys::WORKSPACE, format!("is `{}`, not a workspace", shown(&text)), "give the workspace's path")
+                    .into());
+            }
         },
         None => None,
     };

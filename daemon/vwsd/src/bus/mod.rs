@@ -234,14 +234,33 @@ mod tests {
     #[test]
     fn the_mutating_methods_are_these() {
         let found = mutating_methods().unwrap();
-        let found: Vec<String> = found.iter().map(|(interface, method)| {
-            format!("{}.{method}", interface.trim_start_matches("org.virtualworkspaces1."))
-        }).collect();
+        let found: Vec<String> = found
+            .iter()
+            .map(|(interface, method)| format!("{}.{method}", interface.trim_start_matches("org.virtualworkspaces1.")))
+            .collect();
         let expected = [
-            "Host.Change", "Host.Probe", "Host.Remove", "Image.Change", "Image.Remove", "Image.Verify", "Job.Cancel",
-            "Manager.AddHost", "Manager.Backup", "Manager.CreateWorkspace", "Manager.ImportImage", "Policy.Reload",
-            "Workspace.Change", "Workspace.Destroy", "Workspace.OpenConsole", "Workspace.Pause", "Workspace.Reboot",
-            "Workspace.Renew", "Workspace.Resume", "Workspace.SaveImage", "Workspace.Serialize", "Workspace.Start",
+            "Host.Change",
+            "Host.Probe",
+            "Host.Remove",
+            "Image.Change",
+            "Image.Remove",
+            "Image.Verify",
+            "Job.Cancel",
+            "Manager.AddHost",
+            "Manager.Backup",
+            "Manager.CreateWorkspace",
+            "Manager.ImportImage",
+            "Policy.Reload",
+            "Workspace.Change",
+            "Workspace.Destroy",
+            "Workspace.OpenConsole",
+            "Workspace.Pause",
+            "Workspace.Reboot",
+            "Workspace.Renew",
+            "Workspace.Resume",
+            "Workspace.SaveImage",
+            "Workspace.Serialize",
+            "Workspace.Start",
             "Workspace.Stop",
         ];
         assert_eq!(found, expected);

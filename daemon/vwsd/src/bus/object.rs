@@ -69,7 +69,8 @@ impl Object {
 
 /// Whether judging who may see it can run a policy: then it is done in a task, so that no script holds up the dispatcher.
 pub fn judged(path: &str) -> bool {
-    matches!(path::Object::parse(path), Some(path::Object::Workspace(_) | path::Object::Job(_) | path::Object::Image(_))) || branch(path).is_some()
+    matches!(path::Object::parse(path), Some(path::Object::Workspace(_) | path::Object::Job(_) | path::Object::Image(_)))
+        || branch(path).is_some()
 }
 
 fn branch(path: &str) -> Option<Branch> {

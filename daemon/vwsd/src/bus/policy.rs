@@ -10,10 +10,8 @@ use vws_bus::names;
 use zbus::Variant;
 
 /// Its methods.
-pub const METHODS: &[Method] = &[
-    Method { name: "Reload", run: |call| later(reload(call)) },
-    Method { name: "Check", run: |call| later(check(call)) },
-];
+pub const METHODS: &[Method] =
+    &[Method { name: "Reload", run: |call| later(reload(call)) }, Method { name: "Check", run: |call| later(check(call)) }];
 
 /// Its properties.
 pub const PROPERTIES: &[Property<PolicyStatus>] = &[

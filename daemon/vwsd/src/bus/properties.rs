@@ -1,10 +1,10 @@
 //! `org.freedesktop.DBus.Properties`: reading, and the refusal of writing.
 
+use super::State;
 use super::call::{Call, Method, Reply, now};
 use super::error::Failure;
 use super::object::Object;
 use super::value::Value;
-use super::State;
 use std::borrow::Cow;
 use std::sync::Arc;
 use vws_bus::names;

@@ -205,7 +205,8 @@ impl Publisher {
 
     fn compare_backends(&mut self) {
         let mut now: BTreeMap<path::Object, Value> = self.backends().collect();
-        let known: Vec<path::Object> = self.told.keys().filter(|place| matches!(place, path::Object::Backend(_))).cloned().collect();
+        let known: Vec<path::Object> =
+            self.told.keys().filter(|place| matches!(place, path::Object::Backend(_))).cloned().collect();
         for place in known {
             let new = now.remove(&place);
             self.compare(place, new);

@@ -63,13 +63,34 @@ pub enum Value {
 macro_rules! with_table {
     ($value:expr, |$table:ident, $subject:ident| $body:expr) => {
         match $value {
-            Value::Manager(subject) => { let ($table, $subject) = (manager::PROPERTIES, subject.as_ref()); $body }
-            Value::Policy(subject) => { let ($table, $subject) = (policy::PROPERTIES, subject.as_ref()); $body }
-            Value::Workspace(subject) => { let ($table, $subject) = (workspace::PROPERTIES, subject.as_ref()); $body }
-            Value::Host(subject) => { let ($table, $subject) = (host::PROPERTIES, subject.as_ref()); $body }
-            Value::Image(subject) => { let ($table, $subject) = (image::PROPERTIES, subject.as_ref()); $body }
-            Value::Job(subject) => { let ($table, $subject) = (job::PROPERTIES, subject.as_ref()); $body }
-            Value::Backend(subject) => { let ($table, $subject) = (backend::PROPERTIES, subject.as_ref()); $body }
+            Value::Manager(subject) => {
+                let ($table, $subject) = (manager::PROPERTIES, subject.as_ref());
+                $body
+            }
+            Value::Policy(subject) => {
+                let ($table, $subject) = (policy::PROPERTIES, subject.as_ref());
+                $body
+            }
+            Value::Workspace(subject) => {
+                let ($table, $subject) = (workspace::PROPERTIES, subject.as_ref());
+                $body
+            }
+            Value::Host(subject) => {
+                let ($table, $subject) = (host::PROPERTIES, subject.as_ref());
+                $body
+            }
+            Value::Image(subject) => {
+                let ($table, $subject) = (image::PROPERTIES, subject.as_ref());
+                $body
+            }
+            Value::Job(subject) => {
+                let ($table, $subject) = (job::PROPERTIES, subject.as_ref());
+                $body
+            }
+            Value::Backend(subject) => {
+                let ($table, $subject) = (backend::PROPERTIES, subject.as_ref());
+                $body
+            }
         }
     };
 }
@@ -133,9 +154,10 @@ impl Value {
     /// The properties that are not what they were in `old`, if their change is to be told.
     pub fn changed_since(&self, old: &Self, contract: &Contract) -> Properties<'_> {
         let interface = self.interface();
-        let told = self.all().0.into_iter().filter(|(name, value)| {
-            contract.emits(interface, name) == Emits::Changed && old.get(name).as_ref() != Some(value)
-        });
+        let told =
+            self.all().0.into_iter().filter(|(name, value)| {
+                contract.emits(interface, name) == Emits::Changed && old.get(name).as_ref() != Some(value)
+            });
         Properties(told.collect())
     }
 

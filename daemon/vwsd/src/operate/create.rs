@@ -13,7 +13,11 @@ pub static STEPS: &[Step] = &[
     Step { name: "import", run: |run| Box::pin(import(run)), undo: Undo::By(|run| Box::pin(drop_imports(run))) },
     Step { name: "images", run: |run| Box::pin(images(run)), undo: Undo::Nothing("images on a host are a cache") },
     Step { name: "stage", run: |run| Box::pin(stage(run)), undo: Undo::By(|run| Box::pin(unstage(run))) },
-    Step { name: "start", run: |run| Box::pin(start(run)), undo: Undo::Nothing("the undo of `stage` removes the machine whatever it does") },
+    Step {
+        name: "start",
+        run: |run| Box::pin(start(run)),
+        undo: Undo::Nothing("the undo of `stage` removes the machine whatever it does"),
+    },
 ];
 
 /// Images that the request named by path or URL come into the library first.
@@ -74,10 +78,8 @@ pub async fn put_images(run: &Run, host: &HostName, workspace: &Workspace) -> Re
             continue;
         }
         let file = run.operate.library.blob(&digest)?;
-        let size_bytes = file
-            .metadata()
-            .map_err(|error| vws_domain::Error::internal(format!("blob {digest}"), error.to_string()))?
-            .len();
+        let size_bytes =
+            file.metadata().map_err(|error| vws_domain::Error::internal(format!("blob {digest}"), error.to_string()))?.len();
         let put = doc::ImagePut { host: host.to_string(), digest, size_bytes };
         let long = run.operate.limits.long_deadline;
         let (_, _): (serde_json::Value, _) =
@@ -140,4 +142,3 @@ pub async fn start_machine(run: &Run, paused: bool) -> Result<Effect, StepError>
         }
     }))
 }
-

@@ -2,9 +2,7 @@
 
 use crate::operate::engine::StepError;
 use serde_json::Value;
-use vws_domain::{
-    Boot, Error, Firmware, HostName, Nic, NicNetwork, Result, Site, Workspace, WorkspaceId,
-};
+use vws_domain::{Boot, Error, Firmware, HostName, Nic, NicNetwork, Result, Site, Workspace, WorkspaceId};
 use vws_plugin_api::doc;
 
 /// What a workspace's backend wants back with each call.
@@ -37,11 +35,7 @@ pub const PLUGIN_STATE_BYTES: usize = 64 * 1024;
 /// A reference to a workspace's machine.
 #[must_use]
 pub fn reference(host: &HostName, workspace: &Workspace) -> doc::WorkspaceRef {
-    doc::WorkspaceRef {
-        host: host.to_string(),
-        workspace: workspace.id.to_string(),
-        plugin_state: plugin_state(workspace),
-    }
+    doc::WorkspaceRef { host: host.to_string(), workspace: workspace.id.to_string(), plugin_state: plugin_state(workspace) }
 }
 
 /// A MAC address for a workspace's NIC, made from the workspace's id: the same on every host.
@@ -168,9 +162,7 @@ fn nic_document(nic: &Nic) -> doc::NicDoc {
 /// deployment. YAML is a superset of JSON, so the strings are written as JSON: no value can break out of its place.
 fn seed(workspace: &Workspace) -> Result<doc::SeedDoc> {
     let spec = &workspace.spec;
-    let quoted = |text: &str| {
-        serde_json::to_string(text).map_err(|error| Error::internal(workspace.object(), error.to_string()))
-    };
+    let quoted = |text: &str| serde_json::to_string(text).map_err(|error| Error::internal(workspace.object(), error.to_string()));
     let mut meta = format!(
         "instance-id: {}\nlocal-hostname: {}\n",
         quoted(&format!("{}-{}", workspace.id, workspace.deployments))?,
@@ -184,4 +176,3 @@ fn seed(workspace: &Workspace) -> Result<doc::SeedDoc> {
     }
     Ok(doc::SeedDoc { meta_data: meta, user_data: spec.user_data.clone(), network_config: spec.network_config.clone() })
 }
-

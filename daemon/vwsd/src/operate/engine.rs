@@ -278,7 +278,8 @@ impl Operate {
     async fn advance(self: &Arc<Self>, id: JobId, cancel: watch::Receiver<bool>) -> Result<()> {
         loop {
             let Some((job, workspace)) = self.core.read(|site| {
-                site.job(id).map(|job| (job.as_ref().clone(), job.workspace.and_then(|workspace| site.workspace(workspace)).cloned()))
+                site.job(id)
+                    .map(|job| (job.as_ref().clone(), job.workspace.and_then(|workspace| site.workspace(workspace)).cloned()))
             }) else {
                 return Ok(());
             };
@@ -304,8 +305,14 @@ impl Operate {
                         self.turn_back(id, steps, cancelled_error(&job)).await?;
                         continue;
                     }
-                    let run =
-                        Run { operate: Arc::clone(self), job, workspace, step: step.name, cancel: cancel.clone(), undoing: false };
+                    let run = Run {
+                        operate: Arc::clone(self),
+                        job,
+                        workspace,
+                        step: step.name,
+                        cancel: cancel.clone(),
+                        undoing: false,
+                    };
                     match self.attempt(&run, step.run, forward_only).await {
                         Ok(effect) => self.step_done(id, steps, effect).await?,
                         Err(error) => self.turn_back(id, steps, error.error).await?,
@@ -315,7 +322,14 @@ impl Operate {
                     let last = job.step == 0;
                     let (effect, undo_error) = match steps.get(job.step as usize) {
                         Some(Step { name, undo: Undo::By(undo), .. }) => {
-                            let run = Run { operate: Arc::clone(self), job, workspace, step: name, cancel: cancel.clone(), undoing: true };
+                            let run = Run {
+                                operate: Arc::clone(self),
+                                job,
+                                workspace,
+                                step: name,
+                                cancel: cancel.clone(),
+                                undoing: true,
+                            };
                             match self.attempt(&run, *undo, false).await {
                                 Ok(effect) => (effect, None),
                                 Err(error) => {
@@ -389,7 +403,8 @@ impl Operate {
         self.edit(id, move |edit| {
             edit.job.state = JobState::Undoing;
             edit.job.error = Some(error);
-            edit.job.progress.phase = steps.get(edit.job.step as usize).map_or_else(String::new, |step| format!("undo {}", step.name));
+            edit.job.progress.phase =
+                steps.get(edit.job.step as usize).map_or_else(String::new, |step| format!("undo {}", step.name));
             Ok(())
         })
         .await
@@ -420,7 +435,8 @@ impl Operate {
     /// What the workspace's machine is doing, for a job that failed: its state is what is seen, not what was hoped.
     async fn look(&self, id: JobId) -> Option<StateEvent> {
         let (workspace, host) = self.core.read(|site| {
-            let workspace = site.job(id).and_then(|job| job.workspace).and_then(|workspace| site.workspace(workspace)).cloned()?;
+            let workspace =
+                site.job(id).and_then(|job| job.workspace).and_then(|workspace| site.workspace(workspace)).cloned()?;
             let host = workspace.host.clone()?;
             Some((workspace, host))
         })?;
@@ -439,7 +455,11 @@ impl Operate {
     }
 
     /// One transaction on a job and its workspace.
-    pub(super) async fn edit(&self, id: JobId, edit: impl FnOnce(&mut Edit<'_, '_>) -> Result<()> + Send + 'static) -> Result<()> {
+    pub(super) async fn edit(
+        &self,
+        id: JobId,
+        edit: impl FnOnce(&mut Edit<'_, '_>) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
         self.core
             .transact(move |tx| {
                 let Some(old) = tx.site.job(id).cloned() else { return Ok(()) };
@@ -550,4 +570,3 @@ fn end_badly(edit: &mut Edit<'_, '_>, undo_error: Option<Error>, seen: Option<St
 fn cancelled_error(job: &Job) -> Error {
     Error::new(ErrorKind::Cancelled, format!("job {}", job.id), "was cancelled", "what it had done was taken back")
 }
-

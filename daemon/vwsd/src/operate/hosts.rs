@@ -88,7 +88,8 @@ impl Operate {
             return Ok(());
         }
         let settings = if host.settings.is_empty() { Ok(serde_json::json!({})) } else { serde_json::from_str(&host.settings) };
-        let settings = settings.map_err(|error| Error::invalid(format!("settings of host `{name}`"), error.to_string(), "give a JSON object"))?;
+        let settings = settings
+            .map_err(|error| Error::invalid(format!("settings of host `{name}`"), error.to_string(), "give a JSON object"))?;
         self.backends.open_host(&host.backend, name.as_str(), settings).await?;
         *opened = Some(host.settings.clone());
         Ok(())
@@ -151,7 +152,8 @@ impl Operate {
                     tx.put(Change::PutHost(Arc::new(changed)));
                 }
                 let text = format!("host `{name}` does not answer: {reason}");
-                let on_it: Vec<_> = tx.site.workspaces().filter(|workspace| workspace.host.as_ref() == Some(&name)).cloned().collect();
+                let on_it: Vec<_> =
+                    tx.site.workspaces().filter(|workspace| workspace.host.as_ref() == Some(&name)).cloned().collect();
                 for workspace in on_it.iter().filter(|workspace| workspace.job.is_none()) {
                     if workspace.state.next(StateEvent::ContactLost).is_ok_and(|next| next != workspace.state) {
                         let lost = change::after(workspace.as_ref().clone(), StateEvent::ContactLost, "host-unreachable", &text)?;
@@ -187,7 +189,8 @@ impl Operate {
                     changed.seen_at = tx.now;
                     tx.put(Change::PutHost(Arc::new(changed)));
                 }
-                let on_it: Vec<_> = tx.site.workspaces().filter(|workspace| workspace.host.as_ref() == Some(&name)).cloned().collect();
+                let on_it: Vec<_> =
+                    tx.site.workspaces().filter(|workspace| workspace.host.as_ref() == Some(&name)).cloned().collect();
                 for workspace in on_it.iter().filter(|workspace| workspace.job.is_none()) {
                     let id = workspace.id.to_string();
                     let status = listing.workspaces.iter().find(|status| status.workspace == id);
@@ -214,10 +217,8 @@ impl Operate {
     pub async fn listing(&self, name: &HostName) -> Result<Vec<String>> {
         let ask = doc::HostRef { host: name.to_string() };
         let id = format!("doctor/{name}");
-        let (listing, _): (doc::HostListing, _) = self
-            .backends
-            .call(name.as_str(), doc::methods::HOST_LIST, &id, &ask, self.limits.call_deadline, Vec::new())
-            .await?;
+        let (listing, _): (doc::HostListing, _) =
+            self.backends.call(name.as_str(), doc::methods::HOST_LIST, &id, &ask, self.limits.call_deadline, Vec::new()).await?;
         Ok(listing.workspaces.into_iter().map(|status| status.workspace).collect())
     }
 
@@ -281,7 +282,9 @@ impl Operate {
 fn see(tx: &mut crate::core::Tx<'_>, workspace: &Arc<vws_domain::Workspace>, event: StateEvent, reason: &str) -> Result<()> {
     if workspace.state.next(event).is_ok_and(|next| next != workspace.state) {
         let (code, text) = match event {
-            StateEvent::SeenAbsent => ("machine-absent", "its host no longer has its machine; destroy it and launch it again".to_owned()),
+            StateEvent::SeenAbsent => {
+                ("machine-absent", "its host no longer has its machine; destroy it and launch it again".to_owned())
+            }
             StateEvent::SeenStopped if reason.is_empty() => ("guest-stopped", "its machine was seen to be off".to_owned()),
             StateEvent::SeenStopped => ("guest-stopped", format!("its machine was seen to be off ({reason})")),
             _ if reason.is_empty() => ("observed", "as its host reports".to_owned()),

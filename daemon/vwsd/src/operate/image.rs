@@ -18,8 +18,7 @@ pub static IMPORT: &[Step] =
 pub static VERIFY: &[Step] =
     &[Step { name: "verify", run: |run| Box::pin(verify(run)), undo: Undo::Nothing("looking changes nothing") }];
 /// Save the root disk.
-pub static SAVE: &[Step] =
-    &[Step { name: "copy", run: |run| Box::pin(save(run)), undo: Undo::By(|run| Box::pin(forget(run))) }];
+pub static SAVE: &[Step] = &[Step { name: "copy", run: |run| Box::pin(save(run)), undo: Undo::By(|run| Box::pin(forget(run))) }];
 
 /// Runs work that blocks on a thread of its own kind.
 ///
@@ -34,7 +33,12 @@ async fn import(run: &Run) -> std::result::Result<Effect, StepError> {
     let image = fetch(run, &args).await?;
     Ok(Box::new(move |edit| {
         edit.job.message = format!("sha256 {}", image.digest);
-        edit.tx.event("image.ready", crate::core::About::image(image.id), image.owner, format!("image `{}` is ready", image.name));
+        edit.tx.event(
+            "image.ready",
+            crate::core::About::image(image.id),
+            image.owner,
+            format!("image `{}` is ready", image.name),
+        );
         edit.tx.put(Change::PutImage(Arc::new(image)));
         Ok(())
     }))
@@ -145,7 +149,12 @@ async fn bring(run: &Run, source: &Source, expect: Option<String>) -> std::resul
 pub fn open_path(path: &str) -> Result<File> {
     let object = || format!("file `{}`", vws_domain::shown(path));
     let file = File::open(path).map_err(|error| {
-        Error::new(ErrorKind::NotFound, object(), format!("cannot be opened: {error}"), "give the path of a file that the daemon can read")
+        Error::new(
+            ErrorKind::NotFound,
+            object(),
+            format!("cannot be opened: {error}"),
+            "give the path of a file that the daemon can read",
+        )
     })?;
     let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
     if regular { Ok(file) } else { Err(Error::invalid(object(), "is not a regular file", "give the path of an image file")) }
@@ -162,10 +171,12 @@ async fn verify(run: &Run) -> std::result::Result<Effect, StepError> {
     let flag = run.cancel_flag();
     let reports = run.operate.progress.clone();
     let job = run.job.id;
-    let checked = blocking(move || check(&library, &digests, &mut |done, total| {
-        let _ = reports.send(super::engine::Report { job, done, total });
-        if *flag.borrow() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }))
+    let checked = blocking(move || {
+        check(&library, &digests, &mut |done, total| {
+            let _ = reports.send(super::engine::Report { job, done, total });
+            if *flag.borrow() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    })
     .await;
     match checked {
         Ok(()) => Ok(Box::new(move |edit| {
@@ -208,13 +219,20 @@ async fn save(run: &Run) -> std::result::Result<Effect, StepError> {
     })
     .await?;
     let ask = document::reference(&host, workspace);
-    let (saved, _): (doc::SavedDisk, _) = run
-        .call(&host, doc::methods::SAVE_DISK, &ask, run.operate.limits.long_deadline, vec![OwnedFd::from(file)])
-        .await?;
+    let (saved, _): (doc::SavedDisk, _) =
+        run.call(&host, doc::methods::SAVE_DISK, &ask, run.operate.limits.long_deadline, vec![OwnedFd::from(file)]).await?;
     let format = match saved.format.as_str() {
         "qcow2" => DiskFormat::Qcow2,
         "raw" => DiskFormat::Raw,
-        other => return Err(Error::new(ErrorKind::BackendFailure, "the saved disk", format!("has the unknown format `{other}`"), "report it to the plugin's vendor").into()),
+        other => {
+            return Err(Error::new(
+                ErrorKind::BackendFailure,
+                "the saved disk",
+                format!("has the unknown format `{other}`"),
+                "report it to the plugin's vendor",
+            )
+            .into());
+        }
     };
     let library = Arc::clone(&run.operate.library);
     let (blob, facts) = blocking(move || {

@@ -8,8 +8,7 @@ use crate::core::{About, Tx};
 use std::sync::Arc;
 use std::time::Duration;
 use vws_domain::{
-    Caller, Cause, EndAction, JobId, JobKind, LeaseDue, Result, State, StateEvent, Target, Timestamp,
-    Workspace, WorkspaceId,
+    Caller, Cause, EndAction, JobId, JobKind, LeaseDue, Result, State, StateEvent, Target, Timestamp, Workspace, WorkspaceId,
 };
 
 /// Milliseconds that a guest gets to end by itself when its lease is over.
@@ -75,7 +74,8 @@ impl Operate {
                     LeaseDue::Defer(until) => {
                         let mut changed = workspace.as_ref().clone();
                         changed.lease.deferred_until = Some(until);
-                        let text = format!("the lease of `{}` ended while the daemon was down; it gets its grace", changed.spec.name);
+                        let text =
+                            format!("the lease of `{}` ended while the daemon was down; it gets its grace", changed.spec.name);
                         tx.event("lease.deferred", About::workspace(id), changed.owner, text);
                         change::change_workspace(tx, &workspace, changed);
                         Ok(true)
@@ -123,10 +123,7 @@ fn end(tx: &mut Tx<'_>, workspace: &Arc<Workspace>, action: EndAction) -> Result
 /// # Errors
 /// Internal: arguments that JSON cannot hold.
 pub fn serialize_job(tx: &Tx<'_>, workspace: &Workspace) -> Result<NewJob> {
-    let args = SerializeArgs {
-        bundle: vws_domain::BundleId(tx.id()).to_string(),
-        paused: workspace.state == State::Paused,
-    };
+    let args = SerializeArgs { bundle: vws_domain::BundleId(tx.id()).to_string(), paused: workspace.state == State::Paused };
     Ok(NewJob { kind: JobKind::Serialize, args: args::write(&args)? })
 }
 
@@ -134,7 +131,14 @@ pub fn serialize_job(tx: &Tx<'_>, workspace: &Workspace) -> Result<NewJob> {
 ///
 /// # Errors
 /// Internal: the job's beginning cannot happen in the workspace's state.
-pub fn begin(tx: &mut Tx<'_>, old: &Workspace, mut workspace: Workspace, job: NewJob, caller: &Caller, code: &str) -> Result<JobId> {
+pub fn begin(
+    tx: &mut Tx<'_>,
+    old: &Workspace,
+    mut workspace: Workspace,
+    job: NewJob,
+    caller: &Caller,
+    code: &str,
+) -> Result<JobId> {
     let id = JobId(tx.id());
     let (event, target) = match job.kind {
         JobKind::Start => (Some(StateEvent::StartBegan), Some(Target::Running)),
@@ -145,9 +149,12 @@ pub fn begin(tx: &mut Tx<'_>, old: &Workspace, mut workspace: Workspace, job: Ne
         JobKind::Destroy => (None, Some(Target::Gone)),
         JobKind::Pause => (None, Some(Target::Paused)),
         JobKind::Resume => (None, Some(Target::Running)),
-        JobKind::Create | JobKind::Reboot | JobKind::SaveImage | JobKind::ImportImage | JobKind::VerifyImage | JobKind::ProbeHost => {
-            (None, None)
-        }
+        JobKind::Create
+        | JobKind::Reboot
+        | JobKind::SaveImage
+        | JobKind::ImportImage
+        | JobKind::VerifyImage
+        | JobKind::ProbeHost => (None, None),
     };
     if let Some(event) = event {
         let text = workspace.cause.text.clone();

@@ -95,7 +95,13 @@ pub struct Operate {
 impl Operate {
     /// Operations over these parts; nothing runs before [`Self::run`].
     #[must_use]
-    pub fn new(core: Arc<Core>, backends: Arc<Backends>, library: Arc<Library>, env: Arc<Env>, limits: OperateLimits) -> Arc<Self> {
+    pub fn new(
+        core: Arc<Core>,
+        backends: Arc<Backends>,
+        library: Arc<Library>,
+        env: Arc<Env>,
+        limits: OperateLimits,
+    ) -> Arc<Self> {
         let (progress, reports) = mpsc::unbounded_channel();
         Arc::new(Self {
             core,
@@ -114,7 +120,11 @@ impl Operate {
     }
 
     /// Runs for ever: takes up what a stopped daemon left, then queued jobs as they are committed, what backends tell, and lease ends.
-    pub async fn run(self: Arc<Self>, mut queued: mpsc::UnboundedReceiver<JobId>, mut events: mpsc::UnboundedReceiver<BackendEvent>) {
+    pub async fn run(
+        self: Arc<Self>,
+        mut queued: mpsc::UnboundedReceiver<JobId>,
+        mut events: mpsc::UnboundedReceiver<BackendEvent>,
+    ) {
         let left: Vec<JobId> = self.core.read(|site| site.jobs().filter(|job| !job.state.ended()).map(|job| job.id).collect());
         for name in self.core.read(|site| site.hosts().map(|host| host.name.clone()).collect::<Vec<_>>()) {
             self.watch_host(&name);

@@ -16,11 +16,7 @@ pub static STEPS: &[Step] = &[
     Step { name: "images", run: |run| Box::pin(images(run)), undo: Undo::By(|run| Box::pin(back_to_bundle(run))) },
     Step { name: "import", run: |run| Box::pin(import(run)), undo: Undo::By(|run| Box::pin(remove(run))) },
     Step { name: "restore", run: |run| Box::pin(restore(run)), undo: Undo::Nothing("the undo of `import` removes the machine") },
-    Step {
-        name: "discard",
-        run: |run| Box::pin(discard(run)),
-        undo: Undo::Never("the guest goes on: its bundle is used up"),
-    },
+    Step { name: "discard", run: |run| Box::pin(discard(run)), undo: Undo::Never("the guest goes on: its bundle is used up") },
 ];
 
 async fn images(run: &Run) -> Result<Effect, StepError> {
@@ -45,11 +41,7 @@ async fn import(run: &Run) -> Result<Effect, StepError> {
     let host = run.host()?;
     let workspace = run.workspace()?;
     let (id, exported) = bundle_of(run)?;
-    let files = run
-        .operate
-        .core
-        .read(|site| site.bundle(id).map(|bundle| bundle.files.clone()))
-        .ok_or_else(|| used_up(id))?;
+    let files = run.operate.core.read(|site| site.bundle(id).map(|bundle| bundle.files.clone())).ok_or_else(|| used_up(id))?;
     let library = Arc::clone(&run.operate.library);
     let flag = run.cancel_flag();
     let reports = run.operate.progress.clone();
@@ -120,11 +112,22 @@ fn bundle_of(run: &Run) -> Result<(BundleId, doc::Exported), StepError> {
     let text = run.operate.core.read(|site| site.bundle(id).map(|bundle| bundle.manifest.clone())).ok_or_else(|| used_up(id))?;
     let manifest: serde_json::Value = super::args::read(&text)?;
     let exported = manifest.get("exported").cloned().unwrap_or_default();
-    let exported = serde_json::from_value(exported)
-        .map_err(|error| Error::new(ErrorKind::Damaged, format!("bundle {id}"), format!("its manifest cannot be read: {error}"), "destroy the workspace"))?;
+    let exported = serde_json::from_value(exported).map_err(|error| {
+        Error::new(
+            ErrorKind::Damaged,
+            format!("bundle {id}"),
+            format!("its manifest cannot be read: {error}"),
+            "destroy the workspace",
+        )
+    })?;
     Ok((id, exported))
 }
 
 fn used_up(id: BundleId) -> Error {
-    Error::new(ErrorKind::InvalidState, format!("bundle {id}"), "was resumed already; a bundle has one life", "look at its workspace")
+    Error::new(
+        ErrorKind::InvalidState,
+        format!("bundle {id}"),
+        "was resumed already; a bundle has one life",
+        "look at its workspace",
+    )
 }

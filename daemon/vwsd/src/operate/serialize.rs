@@ -55,7 +55,8 @@ async fn unsave(run: &Run) -> Result<Effect, StepError> {
             return Err(Error::new(
                 vws_domain::ErrorKind::BackendFailure,
                 workspace.object(),
-                format!("its machine is {:?} after a save that failed: the guest's memory may be lost", status.state).to_lowercase(),
+                format!("its machine is {:?} after a save that failed: the guest's memory may be lost", status.state)
+                    .to_lowercase(),
                 "look for its memory in the host's folder before it is destroyed; its disks are whole",
             )
             .into());

@@ -10,8 +10,8 @@ use crate::operate::{NewJob, begin, serialize_job};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use vws_domain::{
-    Boot, Caller, Change, Error, ErrorKind, HostName, Image, ImageId, ImageState, Job, JobId, JobKind, Lease, Result, Site, State,
-    Timestamp, Verb, Visibility, Workspace, WorkspaceId,
+    Boot, Caller, Change, Error, ErrorKind, HostName, Image, ImageId, ImageState, Job, JobId, JobKind, Lease, Result, Site,
+    State, Timestamp, Verb, Visibility, Workspace, WorkspaceId,
 };
 use vws_plugin_api::doc;
 
@@ -56,7 +56,12 @@ fn plan(action: &Action, workspace: &Workspace, at_work: Option<&Job>) -> Result
         if kind == JobKind::Destroy {
             return Ok(Plan::Begin(kind));
         }
-        return Err(denied(workspace, &format!("a {} job is at work on it", job.kind.name()), &format!("wait for it, or `vws cancel {}`", job.id), "job-at-work"));
+        return Err(denied(
+            workspace,
+            &format!("a {} job is at work on it", job.kind.name()),
+            &format!("wait for it, or `vws cancel {}`", job.id),
+            "job-at-work",
+        ));
     }
     let no = |remedy: &str| {
         Err(denied(workspace, &format!("is {}: {} is not possible", workspace.state.name(), kind.name()), remedy, "state"))
@@ -103,7 +108,14 @@ fn images_of(site: &Site, workspace: &Workspace) -> Vec<Arc<Image>> {
 }
 
 /// The request to do `verb` with a workspace, as the gate sees it. `host` and `lease_seconds` are what the caller added.
-pub(super) fn ask(site: &Site, caller: &Caller, workspace: &Arc<Workspace>, verb: Verb, host: Option<HostName>, lease_seconds: Option<u64>) -> Asked {
+pub(super) fn ask(
+    site: &Site,
+    caller: &Caller,
+    workspace: &Arc<Workspace>,
+    verb: Verb,
+    host: Option<HostName>,
+    lease_seconds: Option<u64>,
+) -> Asked {
     let images = images_of(site, workspace);
     let boot: Option<Boot> = images.first().map(|image| image.boot.clone());
     let mut request = admit::request_about(verb, workspace, images);
@@ -223,7 +235,12 @@ impl Service {
                 next.lease = renewed(next.lease, tx.now, judged.request.duration_seconds);
                 let until = next.lease.until;
                 change::change_workspace(tx, &workspace, next);
-                tx.event("lease.renewed", About::workspace(id), workspace.owner, format!("the lease of `{}` was renewed", workspace.spec.name));
+                tx.event(
+                    "lease.renewed",
+                    About::workspace(id),
+                    workspace.owner,
+                    format!("the lease of `{}` was renewed", workspace.spec.name),
+                );
                 remember(tx, &caller, &options, &digest, Some(id), None, None);
                 Ok(until)
             })
@@ -234,7 +251,13 @@ impl Service {
     ///
     /// # Errors
     /// NotFound, AccessDenied, PolicyFailure, InvalidArgument, AlreadyExists.
-    pub async fn change_workspace(&self, caller: &Caller, id: WorkspaceId, wanted: WorkspaceChange, options: CallOptions) -> Result<()> {
+    pub async fn change_workspace(
+        &self,
+        caller: &Caller,
+        id: WorkspaceId,
+        wanted: WorkspaceChange,
+        options: CallOptions,
+    ) -> Result<()> {
         let digest = digest_of(&format!("change {id} {wanted:?}"));
         let caller = caller.clone();
         let policies = Arc::clone(&self.policies);
@@ -248,7 +271,12 @@ impl Service {
                 if let Some(name) = wanted.name {
                     let taken = tx.site.workspaces_of(next.owner).any(|other| other.id != id && other.spec.name == name);
                     if taken {
-                        return Err(Error::new(ErrorKind::AlreadyExists, format!("workspace `{}`", vws_domain::shown(&name)), "its owner has one of this name already", "choose another name"));
+                        return Err(Error::new(
+                            ErrorKind::AlreadyExists,
+                            format!("workspace `{}`", vws_domain::shown(&name)),
+                            "its owner has one of this name already",
+                            "choose another name",
+                        ));
                     }
                     next.spec.name = name;
                 }
@@ -272,7 +300,14 @@ impl Service {
     ///
     /// # Errors
     /// NotFound, AccessDenied, PolicyFailure, InvalidState, InvalidArgument, AlreadyExists.
-    pub async fn save_image(&self, caller: &Caller, id: WorkspaceId, name: &str, visibility: Visibility, options: CallOptions) -> Result<(ImageId, JobId)> {
+    pub async fn save_image(
+        &self,
+        caller: &Caller,
+        id: WorkspaceId,
+        name: &str,
+        visibility: Visibility,
+        options: CallOptions,
+    ) -> Result<(ImageId, JobId)> {
         let name = vws_domain::checked_catalogue_name(name, "image")?;
         let digest = digest_of(&format!("save-image {id} {name} {visibility:?}"));
         let caller = caller.clone();
@@ -289,7 +324,12 @@ impl Service {
                 let asked = ask(tx.site, &caller, &workspace, Verb::SaveImage, None, None);
                 admit::gate(tx, &policies, asked)?;
                 if workspace.job.is_some() || workspace.state != State::Stopped {
-                    return Err(denied(&workspace, &format!("is {}: its disk can be saved only while it is stopped", workspace.state.name()), "stop it first", "state"));
+                    return Err(denied(
+                        &workspace,
+                        &format!("is {}: its disk can be saved only while it is stopped", workspace.state.name()),
+                        "stop it first",
+                        "state",
+                    ));
                 }
                 let root = workspace.images.first().copied().flatten().and_then(|image| tx.site.image(image)).cloned();
                 let root = root.ok_or_else(|| Error::not_found(format!("the root image of {}", workspace.object())))?;
@@ -327,11 +367,21 @@ impl Service {
     pub async fn console(&self, caller: &Caller, id: WorkspaceId) -> Result<OwnedFd> {
         let workspace = self.admit_console(caller, id).await?;
         if !matches!(workspace.state, State::Running | State::Paused) {
-            return Err(denied(&workspace, &format!("is {}: it has no console now", workspace.state.name()), "start it, or read `vws logs`", "state"));
+            return Err(denied(
+                &workspace,
+                &format!("is {}: it has no console now", workspace.state.name()),
+                "start it, or read `vws logs`",
+                "state",
+            ));
         }
         let (_, fds): (serde_json::Value, _) = self.call_console(&workspace, doc::methods::CONSOLE).await?;
         fds.into_iter().next().ok_or_else(|| {
-            Error::new(ErrorKind::BackendFailure, workspace.object(), "the backend opened no console", "report it to the plugin's vendor")
+            Error::new(
+                ErrorKind::BackendFailure,
+                workspace.object(),
+                "the backend opened no console",
+                "report it to the plugin's vendor",
+            )
         })
     }
 
@@ -368,7 +418,11 @@ impl Service {
             .await
     }
 
-    async fn call_console<R: serde::de::DeserializeOwned>(&self, workspace: &Workspace, method: &str) -> Result<(R, Vec<OwnedFd>)> {
+    async fn call_console<R: serde::de::DeserializeOwned>(
+        &self,
+        workspace: &Workspace,
+        method: &str,
+    ) -> Result<(R, Vec<OwnedFd>)> {
         let Some(host) = &workspace.host else {
             return Err(denied(workspace, "is on no host", "resume it first", "state"));
         };
@@ -398,15 +452,29 @@ impl Service {
                     // Whoever may end the workspace may end what is being done with it.
                     let asked = match job.workspace.and_then(|workspace| tx.site.workspace(workspace)).cloned() {
                         Some(workspace) => ask(tx.site, &caller, &workspace, Verb::Stop, None, None),
-                        None => Asked { request: admit::request_named(Verb::SiteManage, job.kind.name(), Vec::new()), caller: caller.clone(), workspace: None },
+                        None => Asked {
+                            request: admit::request_named(Verb::SiteManage, job.kind.name(), Vec::new()),
+                            caller: caller.clone(),
+                            workspace: None,
+                        },
                     };
                     admit::gate(tx, &policies, asked)?;
                 }
                 if job.state.ended() {
-                    return Err(Error::new(ErrorKind::InvalidState, format!("job {id}"), format!("is {} already", job.state.name()), "nothing is left to cancel"));
+                    return Err(Error::new(
+                        ErrorKind::InvalidState,
+                        format!("job {id}"),
+                        format!("is {} already", job.state.name()),
+                        "nothing is left to cancel",
+                    ));
                 }
                 if crate::operate::past_return(&job) {
-                    return Err(Error::new(ErrorKind::InvalidState, format!("job {id}"), format!("is at `{}` and can no longer be taken back", job.progress.phase), "wait for its end"));
+                    return Err(Error::new(
+                        ErrorKind::InvalidState,
+                        format!("job {id}"),
+                        format!("is at `{}` and can no longer be taken back", job.progress.phase),
+                        "wait for its end",
+                    ));
                 }
                 let mut next = job.as_ref().clone();
                 next.cancel_requested = true;

@@ -8,8 +8,8 @@ use crate::operate::args::{self, ProbeArgs};
 use crate::policies::Policies;
 use std::sync::Arc;
 use vws_domain::{
-    Caller, Change, Connection, Error, ErrorKind, ForeignUse, Host, HostFacts, HostName, JobId, JobKind, Resources, Result, Timestamp,
-    Verb,
+    Caller, Change, Connection, Error, ErrorKind, ForeignUse, Host, HostFacts, HostName, JobId, JobKind, Resources, Result,
+    Timestamp, Verb,
 };
 
 /// Largest overcommit, in percent.
@@ -17,10 +17,9 @@ pub const OVERCOMMIT_PERCENT: u64 = 10_000;
 
 /// A host as first described.
 pub(crate) fn new_host(name: HostName, change: &HostChange) -> Result<Host> {
-    let backend = change
-        .backend
-        .clone()
-        .ok_or_else(|| Error::invalid(format!("host `{name}`"), "names no backend", "give `backend`: `vws backend list` shows them"))?;
+    let backend = change.backend.clone().ok_or_else(|| {
+        Error::invalid(format!("host `{name}`"), "names no backend", "give `backend`: `vws backend list` shows them")
+    })?;
     let host = Host {
         name,
         backend,
@@ -126,7 +125,12 @@ impl Service {
                 }
                 gate(tx, &policies, &caller, &name)?;
                 if tx.site.host(&name).is_some() {
-                    return Err(Error::new(ErrorKind::AlreadyExists, format!("host `{name}`"), "there is one of this name", "change that one, or choose another name"));
+                    return Err(Error::new(
+                        ErrorKind::AlreadyExists,
+                        format!("host `{name}`"),
+                        "there is one of this name",
+                        "change that one, or choose another name",
+                    ));
                 }
                 let host = new_host(name.clone(), &wanted)?;
                 if !backends.contains(&host.backend) {
@@ -163,7 +167,11 @@ impl Service {
                 gate(tx, &policies, &caller, &of)?;
                 let host = tx.site.host(&of).cloned().ok_or_else(|| missing(&of))?;
                 if wanted.backend.as_ref().is_some_and(|backend| *backend != host.backend) {
-                    return Err(Error::invalid(format!("host `{of}`"), "its backend cannot be changed", "remove it and add it anew"));
+                    return Err(Error::invalid(
+                        format!("host `{of}`"),
+                        "its backend cannot be changed",
+                        "remove it and add it anew",
+                    ));
                 }
                 let host = changed_host(host.as_ref().clone(), &wanted)?;
                 tx.event("host.changed", About::host(&of), 0, format!("host `{of}` was changed"));
@@ -208,10 +216,10 @@ impl Service {
                 Ok(Some(host.backend.clone()))
             })
             .await?;
-        if let Some(backend) = backend {
-            if let Err(error) = self.backends.close_host(&backend, name.as_str()).await {
-                tracing::warn!(%error, host = %name, "a removed host could not be closed");
-            }
+        if let Some(backend) = backend
+            && let Err(error) = self.backends.close_host(&backend, name.as_str()).await
+        {
+            tracing::warn!(%error, host = %name, "a removed host could not be closed");
         }
         Ok(())
     }

@@ -7,9 +7,7 @@ use crate::core::About;
 use crate::operate::args::{self, ImportArgs, Source};
 use std::fs::File;
 use std::sync::Arc;
-use vws_domain::{
-    Boot, Caller, Change, Error, ErrorKind, Image, ImageId, ImageState, JobId, JobKind, Result, Site, Verb,
-};
+use vws_domain::{Boot, Caller, Change, Error, ErrorKind, Image, ImageId, ImageState, JobId, JobKind, Result, Site, Verb};
 
 /// Whether the name is free in the catalogue.
 pub(super) fn free_name(site: &Site, name: &str) -> Result<()> {
@@ -40,10 +38,17 @@ impl Service {
     pub async fn import_image(&self, caller: &Caller, import: ImageImport, options: CallOptions) -> Result<(ImageId, JobId)> {
         let name = vws_domain::checked_catalogue_name(&import.name, "image")?;
         if import.disk.is_none() && import.kernel.is_none() {
-            return Err(Error::invalid(format!("image `{name}`"), "has neither a disk nor a kernel", "give a file, a URL or a kernel"));
+            return Err(Error::invalid(
+                format!("image `{name}`"),
+                "has neither a disk nor a kernel",
+                "give a file, a URL or a kernel",
+            ));
         }
         let digest = import.digest.as_deref().map(vws_domain::checked_digest).transpose()?;
-        let request = digest_of(&format!("import {name} {digest:?} {:?} {:?} {} {:?}", import.format, import.firmware, import.cmdline, import.visibility));
+        let request = digest_of(&format!(
+            "import {name} {digest:?} {:?} {:?} {} {:?}",
+            import.format, import.firmware, import.cmdline, import.visibility
+        ));
         let mut files = Vec::new();
         let shown = import.disk.as_ref().or(import.kernel.as_ref()).map_or_else(String::new, shown_source);
         let disk = import.disk.map(|source| self.source(source, caller, &mut files)).transpose()?;
@@ -116,7 +121,11 @@ impl Service {
             ByteSource::Path(path) => Source::Path { path: self.admission.readable_path(&path, caller)? },
             ByteSource::Url { url, digest } => {
                 if !url.starts_with("http://") && !url.starts_with("https://") {
-                    return Err(Error::invalid(format!("URL `{}`", vws_domain::shown(&url)), "is not http or https", "give an http(s) URL"));
+                    return Err(Error::invalid(
+                        format!("URL `{}`", vws_domain::shown(&url)),
+                        "is not http or https",
+                        "give an http(s) URL",
+                    ));
                 }
                 Source::Url { url, digest: vws_domain::checked_digest(&digest)? }
             }
@@ -139,7 +148,12 @@ impl Service {
                 }
                 manage(tx, &policies, &caller, &image)?;
                 if image.state == ImageState::Importing {
-                    return Err(Error::new(ErrorKind::InvalidState, format!("image `{}`", image.name), "is still being imported", "wait for its job"));
+                    return Err(Error::new(
+                        ErrorKind::InvalidState,
+                        format!("image `{}`", image.name),
+                        "is still being imported",
+                        "wait for its job",
+                    ));
                 }
                 let job = JobId(tx.id());
                 let mut record = change::new_job(tx, job, JobKind::VerifyImage, &caller, "{}".to_owned());
@@ -200,16 +214,27 @@ impl Service {
                 manage(tx, &policies, &caller, &image)?;
                 let object = format!("image `{}`", image.name);
                 if image.state == ImageState::Importing {
-                    return Err(Error::new(ErrorKind::InvalidState, object, "is still being imported", "cancel its job: `vws jobs`"));
+                    return Err(Error::new(
+                        ErrorKind::InvalidState,
+                        object,
+                        "is still being imported",
+                        "cancel its job: `vws jobs`",
+                    ));
                 }
                 let users = tx.site.workspaces().filter(|workspace| workspace.images.contains(&Some(id))).count();
                 if users > 0 {
-                    return Err(Error::new(ErrorKind::InvalidState, object, format!("{users} workspaces are made from it"), "destroy them first"));
+                    return Err(Error::new(
+                        ErrorKind::InvalidState,
+                        object,
+                        format!("{users} workspaces are made from it"),
+                        "destroy them first",
+                    ));
                 }
                 tx.event("image.removed", About::image(id), image.owner, format!("image `{}` was removed", image.name));
                 tx.put(Change::RemoveImage(id));
                 remember(tx, &caller, &options, &digest, None, None, Some(id));
-                let others: Vec<String> = tx.site.images().filter(|other| other.id != id).flat_map(|other| digests(other)).collect();
+                let others: Vec<String> =
+                    tx.site.images().filter(|other| other.id != id).flat_map(|other| digests(other)).collect();
                 Ok(digests(&image).into_iter().filter(|digest| !others.contains(digest)).collect())
             })
             .await?;
@@ -241,4 +266,3 @@ fn shown_source(source: &ByteSource) -> String {
         ByteSource::Url { url, .. } => super::launch::without_credentials(url),
     }
 }
-

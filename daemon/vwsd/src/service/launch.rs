@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use vws_domain::{
-    Boot, Caller, Cause, Change, DiskFormat, DiskSource, Error, ErrorKind, Firmware, Image, ImageId, ImageRef, ImageState,     JobId, JobKind, Lease, Result, Site, Spec, State, Timestamp, Visibility, Workspace, WorkspaceId,
+    Boot, Caller, Cause, Change, DiskFormat, DiskSource, Error, ErrorKind, Firmware, Image, ImageId, ImageRef, ImageState, JobId,
+    JobKind, Lease, Result, Site, Spec, State, Timestamp, Visibility, Workspace, WorkspaceId,
 };
 
 /// What was found out about images that are named by path or URL, before admission: that needs I/O, which admission never does.
@@ -33,7 +34,9 @@ impl Pointers {
     pub(super) async fn look(spec: &Spec, caller: &Caller, admission: &Admission) -> Result<Self> {
         let mut found = HashMap::new();
         let mut refs = vec![(&spec.image, spec.disk_gib)];
-        refs.extend(spec.data_disks.iter().filter_map(|disk| admit::data_image(&disk.source).map(|image| (image, disk.size_gib))));
+        refs.extend(
+            spec.data_disks.iter().filter_map(|disk| admit::data_image(&disk.source).map(|image| (image, disk.size_gib))),
+        );
         for (image, size_gib) in refs {
             let pointer = match image {
                 ImageRef::Name(_) => continue,
@@ -104,7 +107,14 @@ pub(super) struct Prepared {
 }
 
 /// Finds a spec's images and checks it against them. `id` makes ids for images that are to be imported.
-pub(super) fn prepare(site: &Site, caller: &Caller, mut spec: Spec, pointers: &Pointers, now: Timestamp, id: &dyn Fn() -> u128) -> Result<Prepared> {
+pub(super) fn prepare(
+    site: &Site,
+    caller: &Caller,
+    mut spec: Spec,
+    pointers: &Pointers,
+    now: Timestamp,
+    id: &dyn Fn() -> u128,
+) -> Result<Prepared> {
     let group = if spec.group.is_empty() {
         caller.primary_group().to_owned()
     } else if caller.admin || caller.groups.contains(&spec.group) {
@@ -125,10 +135,10 @@ pub(super) fn prepare(site: &Site, caller: &Caller, mut spec: Spec, pointers: &P
             "choose another name or destroy that one",
         ));
     }
-    if let Some(host) = &spec.host {
-        if site.host(host).is_none() {
-            return Err(Error::new(ErrorKind::NotFound, format!("host `{host}`"), "not found", "`vws host list` shows the hosts"));
-        }
+    if let Some(host) = &spec.host
+        && site.host(host).is_none()
+    {
+        return Err(Error::new(ErrorKind::NotFound, format!("host `{host}`"), "not found", "`vws host list` shows the hosts"));
     }
     let mut new = Vec::new();
     let mut resolve = |reference: &ImageRef| -> Result<Arc<Image>> {

@@ -24,8 +24,7 @@ use tokio::sync::broadcast;
 use vws_backend::Backends;
 use vws_domain::{
     AnsweredRequest, Caller, Change, Decision, DecisionId, DiskFormat, Error, ErrorKind, Event, Firmware, Grant, Host, HostName,
-    Image, ImageId, Job, JobId, Resources, Result, Site, Spec, Timestamp, Verb, Visibility, Workspace,
-    WorkspaceId,
+    Image, ImageId, Job, JobId, Resources, Result, Site, Spec, Timestamp, Verb, Visibility, Workspace, WorkspaceId,
 };
 use vws_library::Library;
 use vws_store::Store;
@@ -269,9 +268,9 @@ impl Service {
     }
 
     fn may_view_objects(&self, caller: &Caller, workspace: Option<WorkspaceId>, image: Option<ImageId>) -> bool {
-        let (workspace, image) = self.core.read(|site| {
-            (workspace.and_then(|id| site.workspace(id)).cloned(), image.and_then(|id| site.image(id)).cloned())
-        });
+        let (workspace, image) = self
+            .core
+            .read(|site| (workspace.and_then(|id| site.workspace(id)).cloned(), image.and_then(|id| site.image(id)).cloned()));
         workspace.is_some_and(|workspace| self.may_view(caller, &workspace))
             || image.is_some_and(|image| admit::may_use_image(caller, &image))
     }
@@ -282,9 +281,7 @@ impl Service {
     /// NotFound, also for one that the caller may not see.
     pub fn workspace(&self, caller: &Caller, id: WorkspaceId) -> Result<Arc<Workspace>> {
         let found = self.core.read(|site| site.workspace(id).cloned());
-        found
-            .filter(|workspace| self.may_view(caller, workspace))
-            .ok_or_else(|| Error::not_found(format!("workspace {id}")))
+        found.filter(|workspace| self.may_view(caller, workspace)).ok_or_else(|| Error::not_found(format!("workspace {id}")))
     }
 }
 

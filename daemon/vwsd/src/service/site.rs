@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::sync::Arc;
-use vws_domain::{
-    Caller, Decision, DecisionId, Error, ErrorKind, Event, Result, Verb, VerdictKind,
-};
+use vws_domain::{Caller, Decision, DecisionId, Error, ErrorKind, Event, Result, Verb, VerdictKind};
 use vws_store::DecisionFilter;
 
 /// Decisions that one question is answered with, at most.
@@ -50,7 +48,11 @@ impl Service {
                     .await?
             }
             (verb, _, None) => {
-                return Err(Error::invalid(format!("verb `{}`", verb.name()), "is about a workspace, and none is named", "name one"));
+                return Err(Error::invalid(
+                    format!("verb `{}`", verb.name()),
+                    "is about a workspace, and none is named",
+                    "name one",
+                ));
             }
         };
         let decision = judged.decision(id, None, false);
@@ -65,7 +67,12 @@ impl Service {
     pub async fn decisions(&self, caller: &Caller, query: DecisionQuery) -> Result<Vec<ShownDecision>> {
         let store = Arc::clone(&self.store);
         let limit = usize::try_from(query.limit.clamp(1, DECISIONS_MOST)).unwrap_or(usize::MAX);
-        let mut filter = DecisionFilter { workspace: query.workspace, permitted: query.permitted, since: query.since, ..DecisionFilter::default() };
+        let mut filter = DecisionFilter {
+            workspace: query.workspace,
+            permitted: query.permitted,
+            since: query.since,
+            ..DecisionFilter::default()
+        };
         let visible = query.workspace.is_some_and(|id| self.workspace(caller, id).is_ok());
         if !caller.admin && !visible {
             filter.uid = Some(caller.uid);
@@ -83,7 +90,9 @@ impl Service {
                     let line = match refusing_rule(&decision) {
                         Some(rule) if rule.line > 0 => reader
                             .policy_set(&decision.policy)?
-                            .and_then(|files| files.get(&rule.file).and_then(|text| text.lines().nth(rule.line as usize - 1)).map(str::to_owned))
+                            .and_then(|files| {
+                                files.get(&rule.file).and_then(|text| text.lines().nth(rule.line as usize - 1)).map(str::to_owned)
+                            })
                             .unwrap_or_default(),
                         _ => String::new(),
                     };
@@ -126,7 +135,11 @@ impl Service {
                 ErrorKind::PolicyFailure,
                 format!("policies in `{}`", status.directory.display()),
                 problem.to_string(),
-                if status.state == "stale" { "the last good set stays in force; mend the file" } else { "nothing is in force; mend the file" },
+                if status.state == "stale" {
+                    "the last good set stays in force; mend the file"
+                } else {
+                    "nothing is in force; mend the file"
+                },
             )),
         }
     }
@@ -144,7 +157,11 @@ impl Service {
     pub async fn check_policies(&self, _caller: &Caller, files: BTreeMap<String, String>) -> Result<Vec<vws_policy::Problem>> {
         let bytes: usize = files.values().map(String::len).sum();
         if bytes > CHECK_BYTES {
-            return Err(Error::invalid("policy sources", format!("{bytes} bytes given, {CHECK_BYTES} are checked at most"), "check fewer files"));
+            return Err(Error::invalid(
+                "policy sources",
+                format!("{bytes} bytes given, {CHECK_BYTES} are checked at most"),
+                "check fewer files",
+            ));
         }
         crate::operate::blocking(move || {
             let sources = vws_policy::Sources { files };
@@ -206,23 +223,46 @@ impl Service {
         let mut findings = Vec::new();
         let projection = self.core.read(Clone::clone);
         if !projection.same_sums(&projection.recomputed()) {
-            findings.push(finding("error", "the projection", "its kept sums differ from its reservations", "restart the daemon and report it"));
+            findings.push(finding(
+                "error",
+                "the projection",
+                "its kept sums differ from its reservations",
+                "restart the daemon and report it",
+            ));
         }
         let store = Arc::clone(&self.store);
         let rebuilt = crate::operate::blocking(move || store.reader()?.rebuild()).await?;
         let same_sequence = rebuilt.sequence == projection.sequence;
         if same_sequence {
-            if !rebuilt.same_sums(&projection) || rebuilt.workspaces().ne(projection.workspaces()) || rebuilt.reservations().ne(projection.reservations()) {
-                findings.push(finding("error", "the database", "the ledger on disk and the projection in memory differ", "restart the daemon and report it"));
+            if !rebuilt.same_sums(&projection)
+                || rebuilt.workspaces().ne(projection.workspaces())
+                || rebuilt.reservations().ne(projection.reservations())
+            {
+                findings.push(finding(
+                    "error",
+                    "the database",
+                    "the ledger on disk and the projection in memory differ",
+                    "restart the daemon and report it",
+                ));
             } else {
                 findings.push(finding("ok", "the database", &format!("ledger and projection agree at {}", rebuilt.sequence), ""));
             }
         } else {
-            findings.push(finding("ok", "the database", "it changed while it was being looked at; look again for a full comparison", ""));
+            findings.push(finding(
+                "ok",
+                "the database",
+                "it changed while it was being looked at; look again for a full comparison",
+                "",
+            ));
         }
         for reservation in projection.reservations() {
             if projection.workspace(reservation.workspace).is_none() {
-                findings.push(finding("error", &format!("workspace {}", reservation.workspace), "holds a reservation and does not exist", "report it"));
+                findings.push(finding(
+                    "error",
+                    &format!("workspace {}", reservation.workspace),
+                    "holds a reservation and does not exist",
+                    "report it",
+                ));
             }
         }
         let used: BTreeSet<String> = projection.images().flat_map(|image| super::images::digests(image)).collect();
@@ -230,20 +270,40 @@ impl Service {
         let (blobs, bundles) = crate::operate::blocking(move || Ok((library.list_blobs()?, library.list_bundles()?))).await?;
         let blobs: BTreeSet<String> = blobs.into_iter().map(|blob| blob.digest).collect();
         for digest in used.difference(&blobs) {
-            findings.push(finding("error", &format!("image bytes {digest}"), "are in the catalogue and not in the library", "remove the image and import it again"));
+            findings.push(finding(
+                "error",
+                &format!("image bytes {digest}"),
+                "are in the catalogue and not in the library",
+                "remove the image and import it again",
+            ));
         }
         for digest in blobs.difference(&used) {
-            findings.push(finding("warning", &format!("image bytes {digest}"), "are in the library and in no image", "they belong to an import that failed; remove the file"));
+            findings.push(finding(
+                "warning",
+                &format!("image bytes {digest}"),
+                "are in the library and in no image",
+                "they belong to an import that failed; remove the file",
+            ));
         }
         for bundle in bundles {
             if projection.bundle(bundle).is_none() {
-                findings.push(finding("warning", &format!("bundle {bundle}"), "is in the library and belongs to no workspace", "it belongs to a job that was interrupted; remove it"));
+                findings.push(finding(
+                    "warning",
+                    &format!("bundle {bundle}"),
+                    "is in the library and belongs to no workspace",
+                    "it belongs to a job that was interrupted; remove it",
+                ));
             }
         }
         findings.extend(self.doctor_hosts().await);
         let status = self.policies.status();
         let worst = if status.state == "good" { "ok" } else { "error" };
-        findings.push(finding(worst, "policies", &format!("{}, generation {}", status.state, status.generation), if worst == "ok" { "" } else { "`vws policy status` shows what is wrong" }));
+        findings.push(finding(
+            worst,
+            "policies",
+            &format!("{}, generation {}", status.state, status.generation),
+            if worst == "ok" { "" } else { "`vws policy status` shows what is wrong" },
+        ));
         Ok(findings)
     }
 
@@ -256,19 +316,37 @@ impl Service {
             let listed = match self.operate.listing(name).await {
                 Ok(listed) => listed,
                 Err(error) => {
-                    findings.push(finding("error", &object, &format!("does not answer: {error}"), "its workspaces are unknown until it does"));
+                    findings.push(finding(
+                        "error",
+                        &object,
+                        &format!("does not answer: {error}"),
+                        "its workspaces are unknown until it does",
+                    ));
                     continue;
                 }
             };
             let known: BTreeSet<String> = self.core.read(|site| {
-                site.workspaces().filter(|workspace| workspace.host.as_ref() == Some(name)).map(|workspace| workspace.id.to_string()).collect()
+                site.workspaces()
+                    .filter(|workspace| workspace.host.as_ref() == Some(name))
+                    .map(|workspace| workspace.id.to_string())
+                    .collect()
             });
             let there: BTreeSet<String> = listed.into_iter().collect();
             for id in there.difference(&known) {
-                findings.push(finding("error", &object, &format!("has machine {id}, which no workspace here owns"), "look at it with the hypervisor's tools, then remove it"));
+                findings.push(finding(
+                    "error",
+                    &object,
+                    &format!("has machine {id}, which no workspace here owns"),
+                    "look at it with the hypervisor's tools, then remove it",
+                ));
             }
             if there.is_subset(&known) {
-                findings.push(finding("ok", &object, &format!("{} workspaces, no machine of ours that is unknown", known.len()), ""));
+                findings.push(finding(
+                    "ok",
+                    &object,
+                    &format!("{} workspaces, no machine of ours that is unknown", known.len()),
+                    "",
+                ));
             }
         }
         findings
@@ -277,11 +355,7 @@ impl Service {
     async fn gate_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
         let asked = Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None };
         let policies = Arc::clone(&self.policies);
-        self.core
-            .transact(move |tx| {
-                admit::gate(tx, &policies, asked).map(drop)
-            })
-            .await
+        self.core.transact(move |tx| admit::gate(tx, &policies, asked).map(drop)).await
     }
 }
 

@@ -64,7 +64,8 @@ impl Lab {
         let uri = script(folder.path(), options, "start");
         let events = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&events);
-        let backend = Kvm::open(serde_json::Value::Null, Emitter::new(move |event| heard.lock().unwrap().push(event.clone()))).unwrap();
+        let backend =
+            Kvm::open(serde_json::Value::Null, Emitter::new(move |event| heard.lock().unwrap().push(event.clone()))).unwrap();
         let lab = Self { backend, events, uri: uri.trim().to_owned(), folder, _alone: alone };
         lab.open("here", "here").unwrap();
         lab
@@ -129,7 +130,12 @@ impl Lab {
     }
 
     pub fn stop(&self, machine: &MachineDoc, guest_timeout_ms: u64) -> MachineStatus {
-        let args = WorkspaceStop { host: "here".into(), workspace: machine.workspace.clone(), guest_timeout_ms, plugin_state: serde_json::Value::Null };
+        let args = WorkspaceStop {
+            host: "here".into(),
+            workspace: machine.workspace.clone(),
+            guest_timeout_ms,
+            plugin_state: serde_json::Value::Null,
+        };
         self.backend.stop(args, &mut call(vec![])).unwrap()
     }
 
@@ -202,7 +208,9 @@ pub fn machine(number: u32, boot: BootDoc, disks: Vec<DiskDoc>) -> MachineDoc {
         disks,
         nics: vec![],
         seed: SeedDoc {
-            meta_data: format!("instance-id: i-{number}\nlocal-hostname: guest-{number}\npublic-keys:\n  - ssh-ed25519 AAAAC3Nza{number} me@here\n"),
+            meta_data: format!(
+                "instance-id: i-{number}\nlocal-hostname: guest-{number}\npublic-keys:\n  - ssh-ed25519 AAAAC3Nza{number} me@here\n"
+            ),
             user_data: "#cloud-config\nruncmd: [hello]\n".into(),
             network_config: String::new(),
         },
@@ -240,7 +248,9 @@ pub fn shell(console: &mut UnixStream, command: &str) -> String {
         match console.read(&mut buffer) {
             Ok(0) => panic!("the console ended; heard so far: {heard}"),
             Ok(count) => heard.push_str(&String::from_utf8_lossy(&buffer[..count])),
-            Err(error) => assert!(matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{error}"),
+            Err(error) => {
+                assert!(matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{error}")
+            }
         }
         let begun = heard.find("BEGIN")?;
         let end = heard[begun..].find("END")?;
