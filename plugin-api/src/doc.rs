@@ -142,7 +142,7 @@ pub struct HostOpen {
     pub settings: Value,
 }
 
-/// `host.close`, `host.list`: arguments.
+/// `host.close`, `host.list`, `host.stats`, `image.list`: arguments.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HostRef {
     /// Name of the host.
@@ -181,6 +181,9 @@ pub struct HostFacts {
     /// Guests that are not the daemon's.
     #[serde(default)]
     pub foreign: Foreign,
+    /// Identity of the storage that holds disks, as seen on the storage itself: hosts that answer the same one share it. Empty: unknown.
+    #[serde(default)]
+    pub storage_id: String,
 }
 
 /// Names of capabilities. A request that needs one that is absent is refused with its reason.
@@ -211,6 +214,36 @@ pub mod capabilities {
     pub const SERIALIZE: &str = "serialize";
     /// Serial console.
     pub const CONSOLE: &str = "console";
+    /// Live migration to another host of the same backend.
+    pub const MIGRATE: &str = "migrate";
+    /// More or less memory, up to the machine's ceiling, while it runs.
+    pub const RESIZE_MEMORY: &str = "resize-memory";
+    /// More vCPUs, up to the machine's ceiling, while it runs.
+    pub const RESIZE_VCPUS: &str = "resize-vcpus";
+    /// Fewer vCPUs while it runs.
+    pub const SHRINK_VCPUS: &str = "shrink-vcpus";
+    /// Larger disks while it runs.
+    pub const RESIZE_DISK: &str = "resize-disk";
+    /// Snapshots of disks.
+    pub const SNAPSHOT: &str = "snapshot";
+    /// Snapshots with memory.
+    pub const SNAPSHOT_MEMORY: &str = "snapshot-memory";
+    /// Packets with a foreign source MAC or address are dropped at a NIC on a bridge or network.
+    pub const ANTI_SPOOFING: &str = "anti-spoofing";
+    /// Fixed addresses are given out by DHCP on a network of the hypervisor.
+    pub const DHCP: &str = "dhcp";
+    /// Figures of running machines: `host.stats`.
+    pub const STATS: &str = "stats";
+    /// Prefix: a bridge of the host that NICs can be plugged into, `bridge:br0`.
+    pub const BRIDGE: &str = "bridge:";
+    /// Prefix: a network of the hypervisor that NICs can be plugged into, `network:default`.
+    pub const NETWORK: &str = "network:";
+    /// Prefix: a CPU model that guests can have here, `cpu:qemu64`.
+    pub const CPU: &str = "cpu:";
+    /// Prefix: a machine type, `machine:pc-i440fx-7.2`.
+    pub const MACHINE: &str = "machine:";
+    /// Prefix: an accelerator that guests can run with here, `accelerator:emulation`.
+    pub const ACCELERATOR: &str = "accelerator:";
 }
 
 /// Guests that are not the daemon's: they count as used and are never touched.
@@ -368,6 +401,15 @@ pub struct NicDoc {
     /// KiB per second out of the guest, 0 for no limit.
     #[serde(default)]
     pub outbound_kib_per_second: u64,
+    /// Addresses that the guest is to use here, with the length of their prefix: `10.0.0.5/24`.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Drop what the guest sends from another MAC, or from another address than `addresses` if there are any.
+    #[serde(default)]
+    pub anti_spoofing: bool,
+    /// Enter `addresses` into the DHCP service of the hypervisor's network while the machine is there.
+    #[serde(default)]
+    pub dhcp: bool,
 }
 
 /// The NoCloud seed.
@@ -397,6 +439,12 @@ pub struct MachineDoc {
     pub cpu_shares: u64,
     /// Memory in MiB.
     pub memory_mib: u64,
+    /// vCPUs that it can have without a restart, 0: no more than `vcpus`.
+    #[serde(default)]
+    pub vcpus_max: u64,
+    /// Memory in MiB that it can have without a restart, 0: no more than `memory_mib`.
+    #[serde(default)]
+    pub memory_max_mib: u64,
     /// How it starts.
     pub boot: BootDoc,
     /// Disks, root first; may be empty for a kernel image.
@@ -535,6 +583,162 @@ pub struct LogDoc {
     pub omitted_bytes: u64,
 }
 
+/// `workspace.resize`: bring a machine to what `machine` says: vCPUs, memory, disk sizes and all rate limits. Running: as far as that is
+/// possible without a restart. Not running: its disks; the rest comes with the next start. Nothing is made smaller that would lose data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MachineResize {
+    /// Host.
+    pub host: String,
+    /// The machine as it shall be.
+    pub machine: MachineDoc,
+    /// What the plugin left.
+    #[serde(default)]
+    pub plugin_state: Value,
+}
+
+/// `workspace.resize` -> what has become of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Resized {
+    /// The machine.
+    pub status: MachineStatus,
+    /// Members of the machine that take effect at its next start: `vcpus`, `memory_mib`, ...
+    #[serde(default)]
+    pub after_restart: Vec<String>,
+}
+
+/// `workspace.migrate_prepare`, on the target: make ready to receive the machine while it runs elsewhere. Its images are here already.
+/// Idempotent; taken back with `workspace.forget`. Answer: [`MigrationOffer`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MigratePrepare {
+    /// The target.
+    pub host: String,
+    /// The machine.
+    pub machine: MachineDoc,
+    /// The source's storage, as its probe named it: equal to the target's own means that the disks are there.
+    #[serde(default)]
+    pub source_storage_id: String,
+}
+
+/// `workspace.migrate_prepare` -> how the source reaches the target.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MigrationOffer {
+    /// Whether the disks stay where they are, on storage that both hosts share; otherwise they are copied.
+    pub shared: bool,
+    /// For `workspace.migrate` on the source; opaque to the daemon.
+    pub offer: Value,
+}
+
+/// `workspace.migrate`, on the source: move the running machine to the target that made the offer. Reports progress in bytes; a cancel
+/// leaves it running on the source. Answered when it runs on the target and the source has no definition of it left. A repeat goes on
+/// waiting for a migration that is still at work. Answer: [`MachineStatus`] of the source (`absent` once it has moved).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MigrateArgs {
+    /// The source.
+    pub host: String,
+    /// The machine.
+    pub machine: MachineDoc,
+    /// What the target's `workspace.migrate_prepare` answered.
+    pub offer: MigrationOffer,
+    /// MiB per second at most; 0 for no limit.
+    #[serde(default)]
+    pub mib_per_second: u64,
+    /// What the plugin left.
+    #[serde(default)]
+    pub plugin_state: Value,
+}
+
+/// `workspace.forget`: remove what is left of a machine that is elsewhere: definition, seed, logs, disks. Fails with `state` if the
+/// machine runs here. Absent is success. Answer: [`MachineStatus`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkspaceForget {
+    /// Host.
+    pub host: String,
+    /// Workspace id.
+    pub workspace: String,
+    /// Leave the disks: the other host uses them, on storage that both share.
+    pub keep_disks: bool,
+    /// What the plugin left.
+    #[serde(default)]
+    pub plugin_state: Value,
+}
+
+/// `workspace.snapshot`: keep the present state of all disks (and of the memory) under a name. `workspace.revert`: go back to it; the
+/// machine is then as it was: running or paused with memory, stopped without. `workspace.snapshot_remove`: drop it; absent is success.
+/// Idempotent by name. Answer: [`MachineStatus`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotArgs {
+    /// Host.
+    pub host: String,
+    /// The machine.
+    pub machine: MachineDoc,
+    /// Name of the snapshot: 1 to 63 of `a-z A-Z 0-9 -`.
+    pub name: String,
+    /// With memory; only of a running or paused machine.
+    #[serde(default)]
+    pub memory: bool,
+    /// What the plugin left.
+    #[serde(default)]
+    pub plugin_state: Value,
+}
+
+/// `workspace.snapshots` -> the snapshots of a machine, oldest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SnapshotListing {
+    /// Their names.
+    pub names: Vec<String>,
+}
+
+/// `host.stats` -> figures of every running machine of the daemon's, in one call to the hypervisor.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HostStats {
+    /// The machines.
+    pub workspaces: Vec<MachineStats>,
+}
+
+/// Figures of one machine; sums run since its start. Absent: the hypervisor does not tell.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MachineStats {
+    /// Workspace id.
+    pub workspace: String,
+    /// CPU time used, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_time_ns: Option<u64>,
+    /// Memory that it has now, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// Memory of the host that it occupies, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_mib: Option<u64>,
+    /// Bytes read from its disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_read_bytes: Option<u64>,
+    /// Bytes written to its disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_written_bytes: Option<u64>,
+    /// Bytes into the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net_received_bytes: Option<u64>,
+    /// Bytes out of the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net_sent_bytes: Option<u64>,
+}
+
+/// `image.list` -> the images on a host.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ImageListing {
+    /// Each with its length.
+    pub images: Vec<ImageOnHost>,
+}
+
+/// An image on a host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageOnHost {
+    /// sha256.
+    pub digest: String,
+    /// Length in bytes.
+    pub size_bytes: u64,
+}
+
 /// What a plugin may tell of its own accord, through the host's `emit`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -625,4 +829,24 @@ pub mod methods {
     pub const LOG: &str = "workspace.log";
     /// See [`super::WorkspaceRef`].
     pub const DESTROY: &str = "workspace.destroy";
+    /// See [`super::HostStats`].
+    pub const HOST_STATS: &str = "host.stats";
+    /// See [`super::ImageListing`].
+    pub const IMAGE_LIST: &str = "image.list";
+    /// See [`super::MachineResize`].
+    pub const RESIZE: &str = "workspace.resize";
+    /// See [`super::MigratePrepare`].
+    pub const MIGRATE_PREPARE: &str = "workspace.migrate_prepare";
+    /// See [`super::MigrateArgs`].
+    pub const MIGRATE: &str = "workspace.migrate";
+    /// See [`super::WorkspaceForget`].
+    pub const FORGET: &str = "workspace.forget";
+    /// See [`super::SnapshotArgs`].
+    pub const SNAPSHOT: &str = "workspace.snapshot";
+    /// See [`super::SnapshotArgs`].
+    pub const REVERT: &str = "workspace.revert";
+    /// See [`super::SnapshotArgs`].
+    pub const SNAPSHOT_REMOVE: &str = "workspace.snapshot_remove";
+    /// See [`super::SnapshotListing`].
+    pub const SNAPSHOTS: &str = "workspace.snapshots";
 }

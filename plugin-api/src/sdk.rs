@@ -4,9 +4,10 @@
 //! A method that is not implemented answers `unsupported`; a panic becomes an `internal` failure.
 
 use crate::doc::{
-    Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, ImagePut, ImageRemove, ImagesMissing,
-    ImagesPresent, LogDoc, MachineArgs, MachineStatus, PluginEvent, Retry, SavedDisk, WorkspaceExport, WorkspaceImport,
-    WorkspaceRef, WorkspaceStop, codes, methods,
+    Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, HostStats, ImageListing, ImagePut,
+    ImageRemove, ImagesMissing, ImagesPresent, LogDoc, MachineArgs, MachineResize, MachineStatus, MigrateArgs, MigratePrepare,
+    MigrationOffer, PluginEvent, Resized, Retry, SavedDisk, SnapshotArgs, SnapshotListing, WorkspaceExport, WorkspaceForget,
+    WorkspaceImport, WorkspaceRef, WorkspaceStop, codes, methods,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -214,6 +215,36 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn destroy(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
         Err(Failure::unsupported(methods::DESTROY))
     }
+    fn host_stats(&self, args: HostRef, call: &mut Call) -> Outcome<HostStats> {
+        Err(Failure::unsupported(methods::HOST_STATS))
+    }
+    fn image_list(&self, args: HostRef, call: &mut Call) -> Outcome<ImageListing> {
+        Err(Failure::unsupported(methods::IMAGE_LIST))
+    }
+    fn resize(&self, args: MachineResize, call: &mut Call) -> Outcome<Resized> {
+        Err(Failure::unsupported(methods::RESIZE))
+    }
+    fn migrate_prepare(&self, args: MigratePrepare, call: &mut Call) -> Outcome<MigrationOffer> {
+        Err(Failure::unsupported(methods::MIGRATE_PREPARE))
+    }
+    fn migrate(&self, args: MigrateArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::MIGRATE))
+    }
+    fn forget(&self, args: WorkspaceForget, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::FORGET))
+    }
+    fn snapshot(&self, args: SnapshotArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::SNAPSHOT))
+    }
+    fn revert(&self, args: SnapshotArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::REVERT))
+    }
+    fn snapshot_remove(&self, args: SnapshotArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        Err(Failure::unsupported(methods::SNAPSHOT_REMOVE))
+    }
+    fn snapshots(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<SnapshotListing> {
+        Err(Failure::unsupported(methods::SNAPSHOTS))
+    }
 }
 
 /// Calls the method named `method` with the document `args`.
@@ -254,6 +285,16 @@ pub fn dispatch<B: Backend>(backend: &B, method: &str, args: Value, call: &mut C
         methods::CONSOLE => write(backend.console(read(method, args)?, call)),
         methods::LOG => write(backend.log(read(method, args)?, call)),
         methods::DESTROY => write(backend.destroy(read(method, args)?, call)),
+        methods::HOST_STATS => write(backend.host_stats(read(method, args)?, call)),
+        methods::IMAGE_LIST => write(backend.image_list(read(method, args)?, call)),
+        methods::RESIZE => write(backend.resize(read(method, args)?, call)),
+        methods::MIGRATE_PREPARE => write(backend.migrate_prepare(read(method, args)?, call)),
+        methods::MIGRATE => write(backend.migrate(read(method, args)?, call)),
+        methods::FORGET => write(backend.forget(read(method, args)?, call)),
+        methods::SNAPSHOT => write(backend.snapshot(read(method, args)?, call)),
+        methods::REVERT => write(backend.revert(read(method, args)?, call)),
+        methods::SNAPSHOT_REMOVE => write(backend.snapshot_remove(read(method, args)?, call)),
+        methods::SNAPSHOTS => write(backend.snapshots(read(method, args)?, call)),
         _ => Err(Failure::unsupported(format!("method `{method}`"))),
     }
 }

@@ -426,5 +426,6 @@ pub fn facts(host: &Arc<Host>, fresh: bool, call: &Call) -> Outcome<HostFacts> {
         disk_gib: host.storage.room_gib()?,
         capabilities: abilities(host, call)?,
         foreign: machine::list(host, call)?.foreign,
+        storage_id: String::new(),
     })
 }

@@ -357,6 +357,8 @@ pub mod tests {
             vcpus: 2,
             cpu_shares: 0,
             memory_mib: 256,
+            vcpus_max: 0,
+            memory_max_mib: 0,
             boot: BootDoc::Disk { firmware: "bios".into() },
             disks: vec![DiskDoc {
                 name: "disk-0".into(),
@@ -424,6 +426,9 @@ pub mod tests {
             source: source.into(),
             inbound_kib_per_second: rate,
             outbound_kib_per_second: rate,
+            addresses: Vec::new(),
+            anti_spoofing: false,
+            dhcp: false,
         };
         machine.nics = vec![nic("user", "", 0), nic("bridge", "br0", 128), nic("network", "default", 256)];
         let mut frame = frame(&machine);
@@ -452,7 +457,7 @@ pub mod tests {
             let mut machine = machine();
             machine.name = name.clone();
             machine.boot = BootDoc::Kernel { kernel: "k".into(), initrd: String::new(), cmdline: cmdline.clone() };
-            machine.nics = vec![NicDoc { mac: "52:54:00:00:00:01".into(), kind: "bridge".into(), source: source.clone(), inbound_kib_per_second: 0, outbound_kib_per_second: 0 }];
+            machine.nics = vec![NicDoc { mac: "52:54:00:00:00:01".into(), kind: "bridge".into(), source: source.clone(), inbound_kib_per_second: 0, outbound_kib_per_second: 0, addresses: Vec::new(), anti_spoofing: false, dhcp: false }];
             let mut frame = frame(&machine);
             frame.kernel = Some(("/k".into(), String::new()));
             let Ok(xml) = domain(&machine, &frame) else { return Ok(()) };

@@ -263,6 +263,7 @@ impl Backend for Sim {
                 .map(|name| (name.to_owned(), settings.lacks(name).unwrap_or_default().to_owned()))
                 .collect(),
             foreign: foreign(settings),
+            storage_id: String::new(),
         })
     }
 

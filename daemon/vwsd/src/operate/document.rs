@@ -121,6 +121,8 @@ pub fn machine(site: &Site, workspace: &Workspace) -> Result<doc::MachineDoc> {
         vcpus: spec.vcpus,
         cpu_shares: spec.cpu_shares,
         memory_mib: spec.memory_mib,
+        vcpus_max: 0,
+        memory_max_mib: 0,
         boot: boot.ok_or_else(|| gone(workspace))?,
         disks,
         nics,
@@ -155,6 +157,9 @@ fn nic_document(nic: &Nic) -> doc::NicDoc {
         source: source.to_owned(),
         inbound_kib_per_second: nic.limits.inbound_kib_per_second,
         outbound_kib_per_second: nic.limits.outbound_kib_per_second,
+        addresses: Vec::new(),
+        anti_spoofing: false,
+        dhcp: false,
     }
 }
 

@@ -204,6 +204,8 @@ pub fn machine(number: u32, boot: BootDoc, disks: Vec<DiskDoc>) -> MachineDoc {
         vcpus: 1,
         cpu_shares: 0,
         memory_mib: 128,
+        vcpus_max: 0,
+        memory_max_mib: 0,
         boot,
         disks,
         nics: vec![],
