@@ -183,6 +183,9 @@ fn a_kernel_guest_is_talked_to_rebooted_and_stopped() {
         source: String::new(),
         inbound_kib_per_second: 0,
         outbound_kib_per_second: 0,
+        addresses: vec![],
+        anti_spoofing: false,
+        dhcp: false,
     }];
     let me = || lab.reference("here", &machine);
     lab.stage(&machine).unwrap();
@@ -363,6 +366,9 @@ fn hostile_texts_and_wrong_requests_leave_nothing_behind() {
             source: source.into(),
             inbound_kib_per_second: rate,
             outbound_kib_per_second: 0,
+            addresses: vec![],
+            anti_spoofing: false,
+            dhcp: false,
         }]
     };
     let cases = [
