@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use vws_bus::client::{Bus, Client};
 
 pub mod bus;
+pub mod lab;
 
 /// How long a condition may take to come true. Generous: only a failure waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(40);
