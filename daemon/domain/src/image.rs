@@ -96,3 +96,14 @@ pub struct Image {
     /// When it was imported.
     pub created_at: Timestamp,
 }
+
+impl Image {
+    /// Every digest that it refers to: root disk, kernel, initial RAM disk, as far as they are known.
+    pub fn digests(&self) -> impl Iterator<Item = &str> {
+        let (kernel, initrd) = match &self.boot {
+            Boot::Kernel { kernel, initrd, .. } => (kernel.as_str(), initrd.as_str()),
+            Boot::Disk(_) => ("", ""),
+        };
+        [self.digest.as_str(), kernel, initrd].into_iter().filter(|digest| !digest.is_empty())
+    }
+}

@@ -159,8 +159,6 @@ pub struct Job {
     pub state: JobState,
     /// Index of the next step to do, or of the next to undo.
     pub step: u32,
-    /// What steps left for later ones, a JSON object as text.
-    pub scratch: String,
     /// How far it is.
     pub progress: Progress,
     /// Whether somebody asked to cancel it.

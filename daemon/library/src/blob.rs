@@ -11,6 +11,7 @@ use vws_domain::{Error, ErrorKind, Result, checked_digest};
 
 use crate::copy::{self, Copied, Stopped, Watch};
 use crate::fail;
+use crate::keep::Imported;
 use crate::library::{Blob, Library};
 use crate::part::Part;
 
@@ -24,7 +25,7 @@ impl Library {
     /// # Errors
     /// [`ErrorKind::Damaged`] for another digest (both are named), [`ErrorKind::NoSpace`], [`ErrorKind::Cancelled`],
     /// [`ErrorKind::InvalidArgument`] for what is no regular file, or is empty or too long. Nothing is left behind.
-    pub fn import_file(&self, mut from: File, expect: Option<&str>, watch: Watch<'_>) -> Result<Blob> {
+    pub fn import_file(&self, mut from: File, expect: Option<&str>, watch: Watch<'_>) -> Result<Imported> {
         let object = "the file to import";
         let expect = expect.map(checked_digest).transpose()?;
         let facts = from.metadata().map_err(|error| unreadable(object, &error))?;
@@ -60,7 +61,7 @@ impl Library {
         total: u64,
         watch: Watch<'_>,
         read_failed: impl FnOnce(&str, &std::io::Error) -> Error,
-    ) -> Result<Blob> {
+    ) -> Result<Imported> {
         let folder = self.blobs();
         let needed = Some(total).filter(|total| *total > 0);
         let failed = |doing: &str, error: &std::io::Error| fail::failed(object, doing, &folder, needed, error);
@@ -78,8 +79,10 @@ impl Library {
         if size_bytes == 0 {
             return Err(empty(object));
         }
-        part.publish(&folder.join(&digest)).map_err(|error| failed("sync", &error))?;
-        Ok(Blob { digest, size_bytes })
+        let path = folder.join(&digest);
+        let imported = self.keeping.keep(Blob { digest, size_bytes });
+        part.publish(&path).map_err(|error| failed("sync", &error))?;
+        Ok(imported)
     }
 
     pub(crate) fn too_long(&self, object: &str) -> Error {
@@ -137,16 +140,24 @@ impl Library {
         }
     }
 
-    /// Removes the blob; `false` when it was not there. Who has it open keeps it.
+    /// Removes the blob unless somebody has just imported it or `used` says that it is needed; `false` when it stays or was not
+    /// there. `used` is asked when no import of the same bytes can come in between any more. Who has it open keeps it.
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn remove(&self, digest: &str) -> Result<bool> {
-        match std::fs::remove_file(self.blob_path(digest)?) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::internal(blob_object(digest), format!("remove: {error}"))),
-        }
+    pub fn remove_unless(&self, digest: &str, used: impl FnOnce() -> bool) -> Result<bool> {
+        let path = self.blob_path(digest)?;
+        let remove = || {
+            if used() {
+                return Ok(false);
+            }
+            match std::fs::remove_file(&path) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(Error::internal(blob_object(digest), format!("remove: {error}"))),
+            }
+        };
+        self.keeping.unless_kept(&checked_digest(digest)?, remove).unwrap_or(Ok(false))
     }
 
     /// A digest is checked before it becomes a file name.

@@ -8,7 +8,8 @@ use ureq::{Agent, Body, ResponseExt as _, Timeout};
 use vws_domain::{Error, ErrorKind, Result, checked_digest, shown};
 
 use crate::copy::Watch;
-use crate::library::{Blob, Library};
+use crate::keep::Imported;
+use crate::library::Library;
 use crate::limits::Limits;
 
 const SCHEMES: [&str; 2] = ["http://", "https://"];
@@ -21,9 +22,9 @@ impl Library {
     /// [`ErrorKind::InvalidArgument`] for another scheme, also of a redirect, and for a server that cannot be reached or
     /// refuses; [`ErrorKind::NotFound`] for 404 and 410; [`ErrorKind::TimedOut`]; [`ErrorKind::Damaged`] for another digest or
     /// a body that ends early; [`ErrorKind::NoSpace`]; [`ErrorKind::Cancelled`]. Nothing is left behind.
-    pub fn import_url(&self, url: &str, digest: &str, watch: Watch<'_>) -> Result<Blob> {
+    pub fn import_url(&self, url: &str, digest: &str, watch: Watch<'_>) -> Result<Imported> {
         let digest = checked_digest(digest)?;
-        let object = format!("download of `{}`", public(url));
+        let object = format!("download of `{}`", without_credentials(url));
         let mut body = open(&object, url, &self.limits)?;
         let total = body.content_length().unwrap_or(0);
         if total > self.limits.blob_bytes {
@@ -55,7 +56,7 @@ fn open(object: &str, url: &str, limits: &Limits) -> Result<Body> {
         if !SCHEMES.iter().any(|scheme| starts_with_scheme(&url, scheme)) {
             return Err(Error::invalid(
                 object,
-                format!("leads to `{}`, which is neither http nor https", public(&url)),
+                format!("leads to `{}`, which is neither http nor https", without_credentials(&url)),
                 "give an http:// or https:// URL that leads to one",
             )
             .with_code("scheme"));
@@ -108,8 +109,9 @@ fn resolved(base: &str, location: &str) -> String {
     }
 }
 
-/// The URL without what may be secret: user, password, query.
-fn public(url: &str) -> String {
+/// The URL without what may be secret (user, password, query), as it may be shown and kept.
+#[must_use]
+pub fn without_credentials(url: &str) -> String {
     let (start, query) = match url.split_once(['?', '#']) {
         Some((start, _)) => (start, "?…"),
         None => (url, ""),
@@ -210,8 +212,11 @@ mod tests {
 
     #[test]
     fn secrets_of_a_url_are_not_shown() {
-        assert_eq!(public("https://me:secret@host/p@th/disk.img?token=secret#secret"), "https://host/p@th/disk.img?…");
-        assert_eq!(public("https://me:sec@ret@host"), "https://host");
-        assert_eq!(public("http://host:80/x"), "http://host:80/x");
+        assert_eq!(
+            without_credentials("https://me:secret@host/p@th/disk.img?token=secret#secret"),
+            "https://host/p@th/disk.img?…"
+        );
+        assert_eq!(without_credentials("https://me:sec@ret@host"), "https://host");
+        assert_eq!(without_credentials("http://host:80/x"), "http://host:80/x");
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use vws_domain::{BundleId, Error, ErrorKind, Result};
 
 use crate::fail;
+use crate::keep::Keeping;
 use crate::limits::Limits;
 use crate::part::{self, Part};
 
@@ -14,6 +15,7 @@ use crate::part::{self, Part};
 pub struct Library {
     folder: PathBuf,
     pub(crate) limits: Limits,
+    pub(crate) keeping: Keeping,
 }
 
 /// An imported file.
@@ -47,7 +49,7 @@ impl Library {
     /// # Errors
     /// The folder cannot be made or read.
     pub fn open(folder: &Path, limits: Limits) -> Result<Self> {
-        let library = Self { folder: folder.to_owned(), limits };
+        let library = Self { folder: folder.to_owned(), limits, keeping: Keeping::default() };
         let failed = |error: std::io::Error| {
             Error::new(
                 ErrorKind::InvalidState,

@@ -9,7 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use vws_domain::{DiskFormat, ErrorKind};
-use vws_library::{Library, Limits};
+use vws_library::{Blob, Library, Limits};
 
 fn read(mut file: File) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -32,18 +32,42 @@ fn the_same_bytes_are_one_blob() {
     assert_eq!(blob.digest, digest_of(&bytes));
     assert_eq!(blob.size_bytes, bytes.len() as u64);
     assert!(seen.len() > 2 && seen.is_sorted() && seen.iter().all(|(_, total)| *total == blob.size_bytes), "{seen:?}");
-    assert_eq!(library.import_file(home.file("b", &bytes), Some(&blob.digest), &mut go_on).unwrap(), blob);
-    assert_eq!(library.list_blobs().unwrap(), std::slice::from_ref(&blob));
+    assert_eq!(*library.import_file(home.file("b", &bytes), Some(&blob.digest), &mut go_on).unwrap(), *blob);
+    assert_eq!(library.list_blobs().unwrap(), std::slice::from_ref(&*blob));
     assert_eq!(read(library.blob(&blob.digest).unwrap()), bytes);
     assert!(library.has(&blob.digest));
     let path = home.blobs().join(&blob.digest);
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o444);
     no_parts(&home);
 
-    assert!(library.remove(&blob.digest).unwrap());
-    assert!(!library.remove(&blob.digest).unwrap());
+    let imported = blob;
+    let blob = Blob::clone(&imported);
+    drop(imported);
+    assert!(library.remove_unless(&blob.digest, || false).unwrap());
+    assert!(!library.remove_unless(&blob.digest, || false).unwrap());
     assert!(!library.has(&blob.digest));
     assert_eq!(library.blob(&blob.digest).unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[test]
+fn what_was_just_imported_is_not_removed_as_an_orphan() {
+    let home = Home::new();
+    let library = home.library();
+    let first = library.import_file(home.file("a", b"the same bytes"), None, &mut go_on).unwrap();
+    let digest = first.digest.clone();
+    drop(first);
+    // Somebody removes the only image that has these bytes while somebody else has imported them again, and not recorded it yet.
+    let again = library.import_file(home.file("b", b"the same bytes"), None, &mut go_on).unwrap();
+    let third = library.import_file(home.file("c", b"the same bytes"), None, &mut go_on).unwrap();
+    assert!(!library.remove_unless(&digest, || false).unwrap());
+    drop(again);
+    assert!(!library.remove_unless(&digest, || false).unwrap(), "the other importer has it still");
+    drop(third);
+    // Let go of and recorded: the catalogue says so when it is asked again.
+    assert!(!library.remove_unless(&digest, || true).unwrap());
+    assert!(library.has(&digest));
+    assert!(library.remove_unless(&digest, || false).unwrap());
+    assert!(!library.has(&digest));
 }
 
 #[test]
@@ -90,7 +114,7 @@ fn a_digest_is_no_path() {
     for path in ["../../secret", "/etc/passwd", "", "."] {
         assert_eq!(home.library().blob(path).unwrap_err().kind, ErrorKind::InvalidArgument, "{path}");
         assert!(!home.library().has(path));
-        assert!(home.library().remove(path).is_err());
+        assert!(home.library().remove_unless(path, || false).is_err());
     }
     assert!(home.root().join("secret").exists());
 }
@@ -118,7 +142,7 @@ fn limits_hold() {
     let error = small.import_file(home.file("a", &[1; 1001]), None, &mut go_on).unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidArgument);
     assert!(error.fact.contains("1000"), "{error}");
-    small.import_file(home.file("b", &[1; 1000]), None, &mut go_on).unwrap();
+    let _imported = small.import_file(home.file("b", &[1; 1000]), None, &mut go_on).unwrap();
 
     let careful = home.library_with(Limits { keep_free_bytes: 1 << 60, ..Limits::default() });
     let error = careful.import_file(home.file("c", b"x"), None, &mut go_on).unwrap_err();
@@ -157,7 +181,7 @@ fn damage_is_found_named_and_mended_by_another_import() {
     assert!(error.fact.contains(&blob.digest) && error.fact.contains(&digest_of(b"whole and s0und")), "{error}");
     let cancelled = library.verify(&blob.digest, &mut |_, _| ControlFlow::Break(())).unwrap_err();
     assert_eq!(cancelled.kind, ErrorKind::Cancelled);
-    library.import_file(home.file("b", b"whole and sound"), None, &mut go_on).unwrap();
+    let _imported = library.import_file(home.file("b", b"whole and sound"), None, &mut go_on).unwrap();
     library.verify(&blob.digest, &mut go_on).unwrap();
 }
 
@@ -170,7 +194,7 @@ fn a_start_removes_what_nobody_works_on_and_only_that() {
     std::fs::write(home.blobs().join("123-4.part"), "left by a crash").unwrap();
     std::fs::create_dir_all(home.root().join("library/bundles/ab.part")).unwrap();
     let mut opened_meanwhile = false;
-    library
+    let _imported = library
         .import_file(home.file("b", b"in the works"), None, &mut |_, _| {
             if !opened_meanwhile {
                 // Another opener, while this import runs.
@@ -242,14 +266,14 @@ fn a_full_device_is_named_and_left_as_it_was() {
     drop(writer);
     assert!(library.list_bundles().unwrap().is_empty());
     std::fs::remove_file(&filler).unwrap();
-    library.import_file(File::open(&path).unwrap(), None, &mut go_on).unwrap();
+    let _imported = library.import_file(File::open(&path).unwrap(), None, &mut go_on).unwrap();
 }
 
 #[test]
 fn raw_disks_and_kernels_are_looked_at() {
     let home = Home::new();
     let library = home.library();
-    let blob = |bytes: &[u8]| library.import_file(home.file("x", bytes), None, &mut go_on).unwrap().digest;
+    let blob = |bytes: &[u8]| library.import_file(home.file("x", bytes), None, &mut go_on).unwrap().digest.clone();
     let disk = blob(&vec![1; 3 << 20]);
     assert_eq!(library.inspect_disk(&disk, DiskFormat::Raw).unwrap().virtual_size_mib, 3);
     assert_eq!(library.inspect_disk(&blob(&[1; 512]), DiskFormat::Raw).unwrap().virtual_size_mib, 1);

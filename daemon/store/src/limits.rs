@@ -23,6 +23,8 @@ pub struct Limits {
     pub ledger_versions: u64,
     /// Seconds for which a request id is remembered.
     pub request_seconds: u64,
+    /// Milliseconds that an opener waits for another one's lock: a daemon that was killed holds it until the kernel has cleared it away.
+    pub lock_wait_ms: u64,
 }
 
 impl Default for Limits {
@@ -38,6 +40,7 @@ impl Default for Limits {
             policy_sets: 64,
             ledger_versions: 500_000,
             request_seconds: 7 * 86_400,
+            lock_wait_ms: 2_000,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind as IoKind, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use vws_domain::{Error, ErrorKind, Result, Site};
 
 use crate::fail::{Fail, Tried, damaged};
@@ -23,6 +24,8 @@ const APPLICATION_ID_AT: usize = 68;
 const BUSY_MS: u64 = 10_000;
 /// Prepared statements kept by a connection.
 const STATEMENTS: usize = 64;
+/// Between two tries to take the lock.
+const LOCK_LOOK: Duration = Duration::from_millis(5);
 /// Pages in the write-ahead log that make a commit move it into the database: at the default of 1000 a busy writer did so
 /// several times a second.
 const CHECKPOINT_PAGES: i64 = 4000;
@@ -42,7 +45,7 @@ pub(crate) fn object(path: &Path) -> String {
 }
 
 pub(crate) fn open(path: &Path, limits: &Limits) -> Result<Opened> {
-    let lock = lock(path)?;
+    let lock = lock(path, limits)?;
     let fresh = !path.exists();
     check_header(path)?;
     create_private(path)?;
@@ -68,7 +71,7 @@ pub(crate) fn reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || -> Tried<Connection> {
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+        connection.busy_timeout(Duration::from_millis(BUSY_MS))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(connection)
     };
@@ -99,7 +102,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn lock(path: &Path) -> Result<File> {
+fn lock(path: &Path, limits: &Limits) -> Result<File> {
     let beside = beside(path, ".lock");
     let failed = |error: std::io::Error| {
         let remedy = match error.kind() {
@@ -116,7 +119,7 @@ fn lock(path: &Path) -> Result<File> {
     };
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&beside).map_err(failed)?;
-    match file.try_lock() {
+    match lock_within(&file, Duration::from_millis(limits.lock_wait_ms)) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
@@ -139,6 +142,18 @@ fn lock(path: &Path) -> Result<File> {
     };
     write_pid(&mut file).map_err(failed)?;
     Ok(file)
+}
+
+/// Locks the file. Who has it may be at its end: it is tried again until `patience` is over, because the kernel cannot be asked for a
+/// lock with a deadline.
+fn lock_within(file: &File, patience: Duration) -> std::result::Result<(), TryLockError> {
+    let end = Instant::now() + patience;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOCK_LOOK),
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Looks at the header with plain reads, so that a file that is refused is not even opened by SQLite.
@@ -206,7 +221,7 @@ fn create_private(path: &Path) -> Result<()> {
 fn accepted(path: &Path) -> Result<Connection> {
     let ask = || -> Tried<(Connection, u32, u32, bool)> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+        connection.busy_timeout(Duration::from_millis(BUSY_MS))?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
         let version = version(&connection)?;

@@ -124,7 +124,6 @@ CREATE TABLE jobs (
     args             TEXT NOT NULL,
     state            TEXT NOT NULL,
     step             INTEGER NOT NULL,
-    scratch          TEXT NOT NULL,
     progress         TEXT NOT NULL,
     cancel_requested INTEGER NOT NULL,
     error            TEXT,

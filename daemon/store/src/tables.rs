@@ -444,7 +444,6 @@ macro_rules! jobs {
             "args",
             "state",
             "step",
-            "scratch",
             "progress",
             "cancel_requested",
             "error",
@@ -470,7 +469,6 @@ pub(crate) fn put_job(connection: &rusqlite::Connection, j: &Job) -> Tried<()> {
         j.args,
         word(&j.state),
         j.step,
-        j.scratch,
         to_json::<rows::Progress, _>(&j.progress)?,
         j.cancel_requested,
         j.error.as_ref().map(to_json::<rows::Error, _>).transpose()?,
@@ -494,7 +492,6 @@ pub(crate) fn job(cells: &mut Cells<'_>) -> Tried<Job> {
         args: cells.text()?,
         state: cells.text()?,
         step: cells.uint32()?,
-        scratch: cells.text()?,
         progress: cells.json::<rows::Progress, _>()?,
         cancel_requested: cells.get()?,
         error: {

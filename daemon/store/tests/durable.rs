@@ -99,11 +99,37 @@ fn a_second_opener_is_refused_and_told_who_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vws.db");
     let (store, _) = Store::open(&path).unwrap();
-    let error = Store::open(&path).unwrap_err();
+    let impatient = vws_store::Limits { lock_wait_ms: 10, ..vws_store::Limits::default() };
+    let error = Store::open_with(&path, impatient).unwrap_err();
     assert_eq!(error.code, "state-in-use");
     assert!(error.fact.contains(&std::process::id().to_string()), "{error}");
     store.close();
     Store::open(&path).unwrap();
+}
+
+#[test]
+fn an_opener_waits_for_one_that_is_at_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vws.db");
+    let (dying, _) = Store::open(&path).unwrap();
+    let opening = {
+        let path = path.clone();
+        std::thread::spawn(move || {
+            Store::open_with(&path, vws_store::Limits { lock_wait_ms: 60_000, ..vws_store::Limits::default() })
+        })
+    };
+    // The opener is at it when it has the lock file open; this process has it open already.
+    let lock = folder.path().join("vws.db.lock");
+    let openers = || {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        open.filter(|target| *target == lock).count()
+    };
+    while openers() < 2 {
+        assert!(!opening.is_finished(), "{:?}", opening.join());
+        std::thread::yield_now();
+    }
+    dying.close();
+    opening.join().unwrap().unwrap();
 }
 
 #[test]

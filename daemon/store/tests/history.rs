@@ -197,6 +197,7 @@ fn old_records_go_and_the_projection_stays() {
         policy_sets: 1,
         ledger_versions: 1000,
         request_seconds: 60,
+        ..Limits::default()
     };
     let path = folder.path().join("vws.db");
     let (store, mut site) = Store::open_with(&path, limits).unwrap();

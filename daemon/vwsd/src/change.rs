@@ -112,7 +112,6 @@ pub fn new_job(tx: &Tx<'_>, id: JobId, kind: JobKind, caller: &Caller, args: Str
         args,
         state: JobState::Queued,
         step: 0,
-        scratch: "{}".to_owned(),
         progress: Progress { steps, ..Progress::default() },
         cancel_requested: false,
         error: None,

@@ -79,6 +79,9 @@ async fn serve(options: Options) -> Result<()> {
     let env = Arc::new(Env::system());
     let (store, site) = Store::open(&state.join("vws.db"))?;
     let store = Arc::new(store);
+    if let Err(error) = service::clear_scratch(&state) {
+        tracing::warn!(%error, "what an interrupted backup left could not be cleared away");
+    }
     let library = Arc::new(Library::open(&state.join("library"), vws_library::Limits::default())?);
     let last_generation = store.reader()?.last_generation()?;
     let policies = Arc::new(Policies::new(&policy_folder, policy_limits(&file), Arc::clone(&env), last_generation));

@@ -304,13 +304,13 @@ pub fn job() -> impl Strategy<Value = Job> {
     });
     (
         (job_id(), select(JobKind::ALL.to_vec()), option::of(workspace_id()), option::of(image_id()), option::of(host_name())),
-        (any::<u32>(), text(), text(), select(JobState::ALL.to_vec()), any::<u32>(), text()),
+        (any::<u32>(), text(), text(), select(JobState::ALL.to_vec()), any::<u32>()),
         (progress, any::<bool>(), option::of(error()), text(), when(), option::of(when())),
     )
         .prop_map(
             |(
                 (id, kind, workspace, image, host),
-                (owner, actor, args, state, step, scratch),
+                (owner, actor, args, state, step),
                 (progress, cancel_requested, error, message, created_at, ended_at),
             )| Job {
                 id,
@@ -323,7 +323,6 @@ pub fn job() -> impl Strategy<Value = Job> {
                 args,
                 state,
                 step,
-                scratch,
                 progress,
                 cancel_requested,
                 error,

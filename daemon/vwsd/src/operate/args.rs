@@ -1,4 +1,4 @@
-//! What jobs carry: arguments and scratch, as JSON. Written by admission, read by the steps, also after a restart.
+//! What jobs carry: their arguments, as JSON. Written by admission, read by the steps, also after a restart.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use vws_domain::{Error, Result};

@@ -269,6 +269,9 @@ impl Operate {
         drop(turn);
         self.driving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.drop_handed(id);
+        if ended.is_ok() {
+            self.let_go(id).await;
+        }
         if let Err(error) = ended {
             // Only the store can do that; the job stays as it is on disk and is taken up at the next start.
             tracing::error!(%error, detail = %error.detail, job = %id, "a job stopped where it is");

@@ -1,5 +1,6 @@
 //! Images: import, verify, and saving a workspace's root disk as a new one.
 
+use super::Operate;
 use super::args::{ImportArgs, Source};
 use super::document;
 use super::engine::{Effect, Run, Step, StepError, Undo, nothing};
@@ -7,8 +8,8 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
-use vws_domain::{Boot, Change, DiskFormat, Error, ErrorKind, Image, ImageId, ImageState, Result};
-use vws_library::{Blob, Library};
+use vws_domain::{Boot, Change, DiskFormat, Error, ErrorKind, Image, ImageId, ImageState, JobId, Result};
+use vws_library::{Blob, Imported, Library};
 use vws_plugin_api::doc;
 
 /// Import.
@@ -28,6 +29,44 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("a blocking task", error.to_string()))?
 }
 
+impl Operate {
+    /// Keeps the bytes from being removed as orphans until the job has ended.
+    fn keep(&self, job: JobId, imported: Imported) -> Blob {
+        let blob = Blob::clone(&imported);
+        self.imported.lock().unwrap_or_else(PoisonError::into_inner).entry(job).or_default().push(imported);
+        blob
+    }
+
+    /// After the end of a job: what it imported is protected by the catalogue alone from now on; what is not in it goes.
+    pub(super) async fn let_go(&self, job: JobId) {
+        let imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner).remove(&job).unwrap_or_default();
+        let digests: Vec<String> = imported.iter().map(|imported| imported.digest.clone()).collect();
+        drop(imported);
+        if let Err(error) = self.remove_unused(digests).await {
+            tracing::warn!(%job, %error, detail = %error.detail, "bytes of an import that failed could not be removed");
+        }
+    }
+
+    /// Removes bytes from the library unless an image, or an import at work, has them. Call it when the change that made them
+    /// orphans is on disk.
+    ///
+    /// # Errors
+    /// Internal: the library cannot be written.
+    pub async fn remove_unused(&self, digests: Vec<String>) -> Result<()> {
+        if digests.is_empty() {
+            return Ok(());
+        }
+        let (core, library) = (Arc::clone(&self.core), Arc::clone(&self.library));
+        blocking(move || {
+            digests.iter().try_for_each(|digest| {
+                let used = || core.read(|site| site.images().any(|image| image.digests().any(|other| other == digest)));
+                library.remove_unless(digest, used).map(drop)
+            })
+        })
+        .await
+    }
+}
+
 async fn import(run: &Run) -> std::result::Result<Effect, StepError> {
     let args: ImportArgs = run.args()?;
     let image = fetch(run, &args).await?;
@@ -44,7 +83,7 @@ async fn import(run: &Run) -> std::result::Result<Effect, StepError> {
     }))
 }
 
-/// The catalogue entry of an import that failed goes; bytes that nothing refers to are swept by the next import or removal.
+/// The catalogue entry of an import that failed goes; its bytes go when the job has ended ([`Operate::let_go`]).
 async fn forget(run: &Run) -> std::result::Result<Effect, StepError> {
     let Some(id) = run.job.image else { return Ok(nothing()) };
     Ok(Box::new(move |edit| {
@@ -105,6 +144,7 @@ fn named(mut error: Error, name: &str) -> Error {
     error
 }
 
+/// Brings bytes into the library. They are the job's until it has ended: only then do the catalogue's entries protect them.
 async fn bring(run: &Run, source: &Source, expect: Option<String>) -> std::result::Result<Blob, StepError> {
     let library = Arc::clone(&run.operate.library);
     let flag = run.cancel_flag();
@@ -139,7 +179,7 @@ async fn bring(run: &Run, source: &Source, expect: Option<String>) -> std::resul
             blocking(move || library.import_file(file, expect.as_deref(), &mut watch)).await
         }
     };
-    Ok(fetched?)
+    Ok(run.operate.keep(run.job.id, fetched?))
 }
 
 /// Opens a file of the daemon's machine for import.
@@ -163,10 +203,7 @@ pub fn open_path(path: &str) -> Result<File> {
 async fn verify(run: &Run) -> std::result::Result<Effect, StepError> {
     let id = run.job.image.ok_or_else(|| Error::internal("a verify job", "has no image"))?;
     let image = run.operate.core.read(|site| site.image(id).cloned()).ok_or_else(|| Error::not_found(format!("image {id}")))?;
-    let mut digests = vec![image.digest.clone()];
-    if let Boot::Kernel { kernel, initrd, .. } = &image.boot {
-        digests.extend([kernel.clone(), initrd.clone()]);
-    }
+    let digests: Vec<String> = image.digests().map(str::to_owned).collect();
     let library = Arc::clone(&run.operate.library);
     let flag = run.cancel_flag();
     let reports = run.operate.progress.clone();
@@ -193,7 +230,7 @@ async fn verify(run: &Run) -> std::result::Result<Effect, StepError> {
 }
 
 fn check(library: &Library, digests: &[String], watch: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<()> {
-    digests.iter().filter(|digest| !digest.is_empty()).try_for_each(|digest| library.verify(digest, watch))
+    digests.iter().try_for_each(|digest| library.verify(digest, watch))
 }
 
 fn set_state(edit: &mut super::engine::Edit<'_, '_>, id: ImageId, state: ImageState) -> Result<()> {
@@ -244,6 +281,7 @@ async fn save(run: &Run) -> std::result::Result<Effect, StepError> {
         Ok((blob, facts))
     })
     .await?;
+    let blob = run.operate.keep(run.job.id, blob);
     Ok(Box::new(move |edit| {
         let Some(image) = edit.tx.site.image(id) else { return Err(Error::not_found(format!("image {id}"))) };
         let mut image = image.as_ref().clone();

@@ -31,7 +31,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use vws_backend::{BackendEvent, Backends};
 use vws_domain::{HostName, JobId, WorkspaceId};
-use vws_library::Library;
+use vws_library::{Imported, Library};
 
 /// The named limits of operations.
 #[derive(Clone, Debug)]
@@ -75,6 +75,9 @@ impl Default for OperateLimits {
     }
 }
 
+/// Held by whom it is the turn of.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// The operations at work.
 pub struct Operate {
     pub(crate) core: Arc<Core>,
@@ -83,11 +86,13 @@ pub struct Operate {
     pub(crate) env: Arc<Env>,
     pub(crate) limits: OperateLimits,
     hosts: Mutex<HashMap<HostName, Arc<hosts::HostStanding>>>,
-    order: Mutex<HashMap<WorkspaceId, Arc<tokio::sync::Mutex<()>>>>,
+    order: Mutex<HashMap<WorkspaceId, Turn>>,
     /// The jobs at work, and how each is woken to be cancelled.
     driving: Mutex<HashMap<JobId, watch::Sender<bool>>>,
     handed: Mutex<HashMap<JobId, Vec<File>>>,
-    staging: Mutex<HashMap<(HostName, String), Arc<tokio::sync::Mutex<()>>>>,
+    /// What jobs at work brought into the library.
+    imported: Mutex<HashMap<JobId, Vec<Imported>>>,
+    staging: Mutex<HashMap<(HostName, String), Turn>>,
     progress: mpsc::UnboundedSender<engine::Report>,
     reports: Mutex<Option<mpsc::UnboundedReceiver<engine::Report>>>,
 }
@@ -113,6 +118,7 @@ impl Operate {
             order: Mutex::default(),
             driving: Mutex::default(),
             handed: Mutex::default(),
+            imported: Mutex::default(),
             staging: Mutex::default(),
             progress,
             reports: Mutex::new(Some(reports)),
@@ -164,11 +170,11 @@ impl Operate {
         }
     }
 
-    fn order_of(&self, id: WorkspaceId) -> Arc<tokio::sync::Mutex<()>> {
+    fn order_of(&self, id: WorkspaceId) -> Turn {
         Arc::clone(self.order.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default())
     }
 
-    fn staging_of(&self, host: &HostName, digest: &str) -> Arc<tokio::sync::Mutex<()>> {
+    fn staging_of(&self, host: &HostName, digest: &str) -> Turn {
         let key = (host.clone(), digest.to_owned());
         Arc::clone(self.staging.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
     }
@@ -201,7 +207,7 @@ impl Operate {
             if let Err(error) = forgotten {
                 tracing::warn!(%error, "old jobs could not be forgotten");
             }
-            let idle = |lock: &Arc<tokio::sync::Mutex<()>>| Arc::strong_count(lock) > 1;
+            let idle = |lock: &Turn| Arc::strong_count(lock) > 1;
             self.order.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, lock| idle(lock));
             self.staging.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, lock| idle(lock));
         }

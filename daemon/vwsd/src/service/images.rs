@@ -233,24 +233,11 @@ impl Service {
                 tx.event("image.removed", About::image(id), image.owner, format!("image `{}` was removed", image.name));
                 tx.put(Change::RemoveImage(id));
                 remember(tx, &caller, &options, &digest, None, None, Some(id));
-                let others: Vec<String> =
-                    tx.site.images().filter(|other| other.id != id).flat_map(|other| digests(other)).collect();
-                Ok(digests(&image).into_iter().filter(|digest| !others.contains(digest)).collect())
+                Ok(image.digests().map(str::to_owned).collect::<Vec<_>>())
             })
             .await?;
-        let library = Arc::clone(&self.library);
-        crate::operate::blocking(move || orphans.iter().try_for_each(|digest| library.remove(digest).map(|_| ()))).await
+        self.operate.remove_unused(orphans).await
     }
-}
-
-/// Every digest that an image refers to.
-pub(super) fn digests(image: &Image) -> Vec<String> {
-    let mut digests = vec![image.digest.clone()];
-    if let Boot::Kernel { kernel, initrd, .. } = &image.boot {
-        digests.extend([kernel.clone(), initrd.clone()]);
-    }
-    digests.retain(|digest| !digest.is_empty());
-    digests
 }
 
 fn manage(tx: &mut crate::core::Tx<'_>, policies: &crate::policies::Policies, caller: &Caller, image: &Arc<Image>) -> Result<()> {
@@ -263,6 +250,6 @@ fn shown_source(source: &ByteSource) -> String {
     match source {
         ByteSource::File(_) => "a file of the client's".to_owned(),
         ByteSource::Path(path) => path.clone(),
-        ByteSource::Url { url, .. } => super::launch::without_credentials(url),
+        ByteSource::Url { url, .. } => vws_library::without_credentials(url),
     }
 }

@@ -222,19 +222,7 @@ fn shown_source(source: &Source) -> String {
     match source {
         Source::Handed { .. } => "a file of the client's".to_owned(),
         Source::Path { path } => path.clone(),
-        Source::Url { url, .. } => without_credentials(url),
-    }
-}
-
-/// A URL without user name and password.
-pub(super) fn without_credentials(url: &str) -> String {
-    match url.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            format!("{scheme}://{host}/{path}")
-        }
-        None => url.to_owned(),
+        Source::Url { url, .. } => vws_library::without_credentials(url),
     }
 }
 

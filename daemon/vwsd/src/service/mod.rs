@@ -4,11 +4,13 @@
 //! Who may not see an object gets the same [`ErrorKind::NotFound`] as for one that does not exist.
 
 mod act;
+mod backup;
 mod hosts;
 mod images;
 mod launch;
 mod site;
 
+pub(crate) use backup::clear_scratch;
 pub(crate) use hosts::{changed_host, new_host, put_probe};
 
 use crate::admit;

@@ -4,8 +4,6 @@ use super::{DecisionQuery, ExplainRequest, Finding, Service, ShownDecision, act,
 use crate::admit::{self, Asked};
 use crate::policies::PolicyStatus;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Seek, Write};
 use std::sync::Arc;
 use vws_domain::{Caller, Decision, DecisionId, Error, ErrorKind, Event, Result, Verb, VerdictKind};
 use vws_store::DecisionFilter;
@@ -176,44 +174,6 @@ impl Service {
         self.backends.status()
     }
 
-    /// Writes a consistent copy of the database into the descriptor.
-    ///
-    /// # Errors
-    /// AccessDenied, NoSpace, Internal.
-    pub async fn backup(&self, caller: &Caller, mut to: File) -> Result<()> {
-        self.gate_site(caller, Verb::SiteManage, "backup").await?;
-        let store = Arc::clone(&self.store);
-        let scratch = self.admission.state.join(format!("backup-{:032x}.part", self.env.id()));
-        crate::operate::blocking(move || {
-            let copied = store.backup(&scratch, |_, _| ()).and_then(|()| {
-                let failed = |error: std::io::Error| {
-                    let kind = if error.raw_os_error() == Some(28) { ErrorKind::NoSpace } else { ErrorKind::Internal };
-                    Error::new(kind, "the backup", format!("cannot be written: {error}"), "make room, or choose another file")
-                };
-                let mut from = File::open(&scratch).map_err(failed)?;
-                let mut chunk = vec![0; 1 << 20];
-                loop {
-                    let read = from.read(&mut chunk).map_err(failed)?;
-                    if read == 0 {
-                        break;
-                    }
-                    to.write_all(chunk.get(..read).unwrap_or_default()).map_err(failed)?;
-                }
-                // A pipe cannot be synced or measured, and need not be.
-                if to.stream_position().is_ok() {
-                    to.sync_all().map_err(failed)?;
-                }
-                Ok(())
-            });
-            let removed = std::fs::remove_file(&scratch);
-            if let (Ok(()), Err(error)) = (&copied, removed) {
-                tracing::warn!(%error, path = %scratch.display(), "a scratch file stays behind");
-            }
-            copied
-        })
-        .await
-    }
-
     /// Compares ledger, projection, library and hosts.
     ///
     /// # Errors
@@ -265,7 +225,7 @@ impl Service {
                 ));
             }
         }
-        let used: BTreeSet<String> = projection.images().flat_map(|image| super::images::digests(image)).collect();
+        let used: BTreeSet<String> = projection.images().flat_map(|image| image.digests()).map(str::to_owned).collect();
         let library = Arc::clone(&self.library);
         let (blobs, bundles) = crate::operate::blocking(move || Ok((library.list_blobs()?, library.list_bundles()?))).await?;
         let blobs: BTreeSet<String> = blobs.into_iter().map(|blob| blob.digest).collect();
@@ -352,7 +312,7 @@ impl Service {
         findings
     }
 
-    async fn gate_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
+    pub(super) async fn gate_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
         let asked = Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None };
         let policies = Arc::clone(&self.policies);
         self.core.transact(move |tx| admit::gate(tx, &policies, asked).map(drop)).await
