@@ -79,4 +79,8 @@ fn an_image_is_what_it_is_said_to_be() {
         ],
     );
     assert_eq!(site.ok(&["image", "list"]).as_array().unwrap().len(), 0, "a refused image stays in the catalogue");
+    // Bytes that came in before they were found to be no image are not left in the library.
+    let library = || std::fs::read_dir(site.dir().join("state/library/blobs/sha256")).unwrap().count();
+    vws_tests::until("the refused bytes are gone", || (library() == 0).then_some(()));
+    assert_eq!(site.findings(), Vec::<String>::new());
 }
