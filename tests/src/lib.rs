@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use serde_json::Value;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -101,6 +102,10 @@ pub struct Plan {
     pub config: String,
     /// Policy files; the shipped ones if empty.
     pub policies: Vec<(&'static str, String)>,
+    /// Words before the daemon's command, for what takes it into another network.
+    pub entrance: Vec<OsString>,
+    /// Whose process the daemon is, by number, where not the test's own user. Needs root.
+    pub user: Option<u32>,
 }
 
 impl Default for Plan {
@@ -110,6 +115,8 @@ impl Default for Plan {
             settings: String::new(),
             config: "[lease]\ngrace-seconds = 0\n".to_owned(),
             policies: Vec::new(),
+            entrance: Vec::new(),
+            user: None,
         }
     }
 }
@@ -119,6 +126,7 @@ pub struct Site {
     dir: tempfile::TempDir,
     bus: Child,
     daemon: Option<Child>,
+    command: Vec<OsString>,
 }
 
 /// What a `vws` said and how it ended.
@@ -208,7 +216,8 @@ impl Site {
             .stdin(Stdio::null())
             .spawn()
             .expect("dbus-daemon is installed (tests/install)");
-        let site = Self { dir, bus, daemon: None };
+        let command = daemon_words(at, plan);
+        let site = Self { dir, bus, daemon: None, command };
         until("the bus listens", || std::os::unix::net::UnixStream::connect(&socket).ok());
         site
     }
@@ -235,7 +244,8 @@ impl Site {
     #[must_use]
     pub fn daemon_command(&self) -> Command {
         let at = self.dir();
-        let mut command = Command::new(program("vwsd"));
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]);
         command.arg("--config").arg(at.join("vwsd.toml")).arg("--policies").arg(at.join("policies"));
         command.arg("--plugins").arg(at.join("plugins")).arg("--state").arg(at.join("state")).arg("--bus").arg(self.address());
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -370,6 +380,27 @@ impl Site {
     pub async fn client(&self) -> Client {
         Client::connect(&Bus::Address(self.address())).await.unwrap()
     }
+}
+
+/// How the daemon's command begins. Another user may not see the folder where it was built, so that one gets a copy of its own.
+fn daemon_words(at: &Path, plan: &Plan) -> Vec<OsString> {
+    let mut words = plan.entrance.clone();
+    let Some(user) = plan.user else {
+        words.push(program("vwsd").into());
+        return words;
+    };
+    std::fs::create_dir(at.join("state")).unwrap();
+    std::os::unix::fs::chown(at.join("state"), Some(user), Some(user)).unwrap();
+    std::fs::copy(program("vwsd"), at.join("vwsd")).unwrap();
+    let plugins = std::fs::read_dir(at.join("plugins")).unwrap().map(|entry| entry.unwrap().path());
+    for plugin in plugins.collect::<Vec<_>>() {
+        let whole = plugin.canonicalize().unwrap();
+        std::fs::remove_file(&plugin).unwrap();
+        std::fs::copy(whole, &plugin).unwrap();
+    }
+    words.extend(["setpriv".into(), format!("--reuid={user}").into(), format!("--regid={user}").into()]);
+    words.extend(["--clear-groups".into(), at.join("vwsd").into()]);
+    words
 }
 
 impl Drop for Site {
