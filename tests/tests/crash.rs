@@ -41,7 +41,7 @@ const TABLE: &[Row] = &[
     Row {
         kind: "restore",
         before: &[LAUNCH, &["serialize", "one"]],
-        steps: &[("images", true), ("import", true), ("restore", true), ("discard", false)],
+        steps: &[("verify", false), ("images", true), ("import", true), ("restore", true), ("discard", false)],
         after: "running",
         boots: 1,
     },

@@ -13,12 +13,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("vws-policy", &["vws-domain"]),
     ("vws-store", &["vws-domain"]),
     ("vws-library", &["vws-domain"]),
+    ("vws-bundle", &["vws-domain"]),
     ("vws-backend", &["vws-domain", "vws-plugin-api"]),
-    ("vws", &["vws-bus", "vws-policy"]),
+    ("vws", &["vws-bus", "vws-policy", "vws-bundle"]),
     ("vws-plugin-sim", &["vws-plugin-api"]),
     ("vws-plugin-kvm", &["vws-plugin-api"]),
     ("vws-tests", &["vws-bus"]),
-    ("vwsd", &["vws-domain", "vws-policy", "vws-store", "vws-library", "vws-backend", "vws-bus", "vws-plugin-api"]),
+    ("vwsd", &["vws-domain", "vws-policy", "vws-store", "vws-library", "vws-bundle", "vws-backend", "vws-bus", "vws-plugin-api"]),
 ];
 
 /// A crate that is somebody's business -> the only packages that may depend on it.

@@ -99,13 +99,45 @@ impl Host {
         self.capacity().plus(self.foreign.resources)
     }
 
-    /// Why the backend cannot do or enforce `capability` here; `None` if it can.
+    /// Why the backend cannot do or enforce `capability` here, in words for people; `None` if it can.
+    ///
+    /// A need such as `bridge:br0` names one of a kind. A backend that declares none of the kind (nothing that begins with
+    /// `bridge:`) does not say what there is: that is unknown, and no reason. It finds out itself when it is asked to do it.
     #[must_use]
     pub fn cannot(&self, capability: &str) -> Option<String> {
-        match self.facts.capabilities.get(capability) {
-            Some(reason) if reason.is_empty() => None,
-            Some(reason) => Some(reason.clone()),
-            None => Some(format!("backend `{}` does not offer `{capability}`", self.backend)),
+        let declared = &self.facts.capabilities;
+        match (declared.get(capability), capability.split_once(':')) {
+            (Some(reason), _) if reason.is_empty() => None,
+            (Some(reason), _) => Some(reason.clone()),
+            (None, Some((kind, name))) => self.has_not(kind, name),
+            (None, None) => Some(format!("backend `{}` does not offer `{capability}`", self.backend)),
         }
     }
+
+    /// Why there is no `name` of this kind here.
+    fn has_not(&self, kind: &str, name: &str) -> Option<String> {
+        let prefix = format!("{kind}:");
+        let of_kind = || self.facts.capabilities.range(prefix.clone()..).take_while(|(one, _)| one.starts_with(&prefix));
+        of_kind().next()?;
+        let there: Vec<&str> =
+            of_kind().filter(|(_, reason)| reason.is_empty()).filter_map(|(one, _)| one.strip_prefix(&prefix)).collect();
+        let shown = match there.get(..NAMES_SHOWN) {
+            None if there.is_empty() => "none".to_owned(),
+            None => there.join(", "),
+            Some(first) => format!("{} and {} more", first.join(", "), there.len() - NAMES_SHOWN),
+        };
+        Some(match kind {
+            "cpu" => format!("has no CPU model `{name}`, which the guest was started with (it has {shown})"),
+            "machine" => format!("its emulator knows no machine type `{name}`, which the guest was started as (it has {shown})"),
+            "accelerator" => {
+                format!("runs guests with {shown}; the guest's memory was made with `{name}` and goes on with nothing else")
+            }
+            "network" => format!("has no network `{name}` (it has {shown})"),
+            "bridge" => format!("has no bridge `{name}` (it has {shown})"),
+            _ => format!("has no {kind} `{name}` (it has {shown})"),
+        })
+    }
 }
+
+/// Names of a kind that a reason lists.
+const NAMES_SHOWN: usize = 4;

@@ -22,7 +22,7 @@ mod site;
 mod spec;
 mod workspace;
 
-pub use bundle::{Bundle, BundleFile};
+pub use bundle::{Bundle, BundleDisk, BundleFile, BundleImage, Manifest, Origin};
 pub use caller::Caller;
 pub use capacity::{Resources, Shortage};
 pub use decision::{
@@ -40,7 +40,7 @@ pub use lifecycle::{Illegal, State, StateEvent, Target};
 pub use place::{Candidate, capacity_filter, choose};
 pub use site::{AnsweredRequest, Change, Reservation, Site, Usage};
 pub use spec::{DataDisk, DiskLimits, DiskSource, Grant, ImageRef, Nic, NicLimits, NicNetwork, Right, Spec, Subject, limits};
-pub use spec::{checked_catalogue_name, checked_digest, checked_labels};
+pub use spec::{checked_catalogue_name, checked_digest, checked_labels, checked_nic};
 pub use workspace::{Cause, Workspace};
 
 /// Microseconds since the Unix epoch, UTC. The only notion of time in the core.

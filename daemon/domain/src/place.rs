@@ -45,7 +45,11 @@ pub fn capacity_filter(request: &Request, candidate: &Candidate) -> Option<HostO
     }
     for need in &request.needs {
         if let Some(reason) = host.cannot(need) {
-            return no("unsupported", format!("`{need}`: {reason}"));
+            // What names one of a kind comes with a whole sentence.
+            return match need.split_once(':') {
+                Some((kind, _)) => no(kind, reason),
+                None => no("unsupported", format!("`{need}`: {reason}")),
+            };
         }
     }
     if let Some(short) = request.resources.shortage(host.ceiling()) {

@@ -407,7 +407,11 @@ fn checked_text(field: &str, text: &str) -> Result<()> {
     ))
 }
 
-fn checked_nic(nic: &Nic) -> Result<()> {
+/// A NIC whose network has a proper name and whose MAC address, if it has one, is an address of one machine.
+///
+/// # Errors
+/// [`crate::ErrorKind::InvalidArgument`].
+pub fn checked_nic(nic: &Nic) -> Result<()> {
     let name = match &nic.network {
         NicNetwork::User => None,
         NicNetwork::Bridge(name) | NicNetwork::Network(name) => Some(name),

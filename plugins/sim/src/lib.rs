@@ -162,6 +162,22 @@ fn images_there(store: &Store, machine: &vws_plugin_api::doc::MachineDoc) -> Out
     Ok(())
 }
 
+/// Memory goes on only under what it was made under.
+fn same_kind(settings: &Settings, exported: &Exported) -> Outcome<()> {
+    let had = [
+        ("accelerator", &exported.accelerator, std::slice::from_ref(&settings.accelerator)),
+        ("CPU model", &exported.cpu, settings.cpus.as_slice()),
+        ("machine type", &exported.machine_type, settings.machine_types.as_slice()),
+    ];
+    match had.into_iter().find(|(_, name, here)| !name.is_empty() && !here.contains(name)) {
+        None => Ok(()),
+        Some((what, name, _)) => {
+            Err(Failure::new(codes::UNSUPPORTED, format!("this host has no {what} `{}`", name.escape_default()))
+                .remedy("resume it on a host that has"))
+        }
+    }
+}
+
 fn need(settings: &Settings, capability: &str) -> Outcome<()> {
     match settings.lacks(capability) {
         None => Ok(()),
@@ -252,7 +268,7 @@ impl Backend for Sim {
         let settings = &inner.settings;
         Ok(HostFacts {
             hypervisor: HYPERVISOR.to_owned(),
-            accelerator: "simulation".to_owned(),
+            accelerator: settings.accelerator.clone(),
             accelerator_reason: "there is no guest".to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             vcpus: settings.vcpus,
@@ -261,6 +277,7 @@ impl Backend for Sim {
             capabilities: CAPABILITIES
                 .into_iter()
                 .map(|name| (name.to_owned(), settings.lacks(name).unwrap_or_default().to_owned()))
+                .chain(settings.named().map(|name| (name, String::new())))
                 .collect(),
             foreign: foreign(settings),
             storage_id: String::new(),
@@ -490,9 +507,9 @@ impl Backend for Sim {
         trouble::after(&settings, &args.host, methods::EXPORT);
         Ok(Exported {
             hypervisor: HYPERVISOR.to_owned(),
-            accelerator: "simulation".to_owned(),
-            machine_type: "sim-1".to_owned(),
-            cpu: "sim".to_owned(),
+            accelerator: settings.accelerator.clone(),
+            machine_type: settings.machine_types.first().cloned().unwrap_or_default(),
+            cpu: settings.cpus.first().cloned().unwrap_or_default(),
             emulator: HYPERVISOR.to_owned(),
             paused: machine.reason == "saved-paused",
             disks,
@@ -505,6 +522,7 @@ impl Backend for Sim {
             let inner = host.lock();
             need(&inner.settings, cap::SERIALIZE)?;
             check_capabilities(&inner.settings, &args.machine)?;
+            same_kind(&inner.settings, &args.exported)?;
             images_there(&inner.store, &args.machine)?;
             if let Some(machine) = inner.store.machine(&args.machine.workspace)?
                 && machine.state != MachineState::Saved

@@ -163,6 +163,19 @@ pub fn check_capabilities(settings: &Settings, doc: &MachineDoc) -> Result<(), F
             other => return Err(Failure::new(codes::INVALID, format!("NIC kind `{other}` is unknown")).about(about(doc))),
         };
         needs.push(kind);
+        let known = match nic.kind.as_str() {
+            "bridge" => settings.bridges.as_ref(),
+            "network" => settings.networks.as_ref(),
+            _ => None,
+        };
+        if known.is_some_and(|known| !known.contains(&nic.source)) {
+            return Err(Failure::new(
+                codes::UNSUPPORTED,
+                format!("this host has no {} `{}`", nic.kind, nic.source.escape_default()),
+            )
+            .about(about(doc))
+            .remedy("ask for one that it has, or for another host"));
+        }
         if nic.inbound_kib_per_second > 0 || nic.outbound_kib_per_second > 0 {
             needs.push(limits);
         }

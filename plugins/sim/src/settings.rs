@@ -46,6 +46,16 @@ pub struct Settings {
     pub directory: Option<PathBuf>,
     /// Capability -> the reason why the host lacks it.
     pub cannot: BTreeMap<String, String>,
+    /// Accelerator that guests run with.
+    pub accelerator: String,
+    /// CPU models that guests can have; they get the first.
+    pub cpus: Vec<String>,
+    /// Machine types that guests can be; they become the first.
+    pub machine_types: Vec<String>,
+    /// Networks of the hypervisor; absent: any name is one.
+    pub networks: Option<Vec<String>>,
+    /// Bridges of the host; absent: any name is one.
+    pub bridges: Option<Vec<String>>,
     /// Guests do not react to the power button: a stop has to force them.
     pub deaf_guests: bool,
     /// Calls that fail.
@@ -104,6 +114,11 @@ impl Default for Settings {
             foreign_guests: 0,
             directory: None,
             cannot: BTreeMap::new(),
+            accelerator: "simulation".to_owned(),
+            cpus: vec!["sim".to_owned()],
+            machine_types: vec!["sim-1".to_owned()],
+            networks: None,
+            bridges: None,
             deaf_guests: false,
             fail: Vec::new(),
             hang: Vec::new(),
@@ -134,12 +149,30 @@ impl Settings {
         if (settings.die.is_some() || settings.die_after.is_some()) && settings.directory.is_none() {
             return Err(wrong("`die` needs a `directory`, where it is remembered that it happened".to_owned()));
         }
+        if settings.cpus.is_empty() || settings.machine_types.is_empty() {
+            return Err(wrong("`cpus` or `machine_types` is empty: guests need one".to_owned()));
+        }
         Ok(settings)
+    }
+
+    /// What the host has of each kind that is told by name, as capabilities.
+    pub fn named(&self) -> impl Iterator<Item = String> {
+        let of = |prefix: &'static str, names: &[String]| names.iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>();
+        [
+            of(cap::ACCELERATOR, std::slice::from_ref(&self.accelerator)),
+            of(cap::CPU, &self.cpus),
+            of(cap::MACHINE, &self.machine_types),
+            of(cap::NETWORK, self.networks.as_deref().unwrap_or_default()),
+            of(cap::BRIDGE, self.bridges.as_deref().unwrap_or_default()),
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// JSON Schema of the settings.
     pub fn schema() -> Value {
         let amount = json!({ "type": "integer", "minimum": 0 });
+        let names = json!({ "type": "array", "items": { "type": "string" } });
         json!({
             "type": "object",
             "additionalProperties": false,
@@ -148,6 +181,7 @@ impl Settings {
                 "foreign_guests": amount,
                 "directory": { "type": "string" },
                 "cannot": { "type": "object", "propertyNames": { "enum": CAPABILITIES }, "additionalProperties": { "type": "string" } },
+                "accelerator": { "type": "string" }, "cpus": names, "machine_types": names, "networks": names, "bridges": names,
                 "deaf_guests": { "type": "boolean" },
                 "fail": { "type": "array", "items": {
                     "type": "object", "required": ["method"], "additionalProperties": false,

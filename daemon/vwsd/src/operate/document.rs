@@ -2,7 +2,10 @@
 
 use crate::operate::engine::StepError;
 use serde_json::Value;
-use vws_domain::{Boot, Error, Firmware, HostName, Nic, NicNetwork, Result, Site, Workspace, WorkspaceId};
+use vws_domain::{
+    Boot, BundleDisk, BundleId, BundleImage, DiskFormat, DiskLimits, Error, Firmware, HostName, Manifest, Nic, NicNetwork,
+    Origin, Result, Site, Timestamp, Workspace, WorkspaceId,
+};
 use vws_plugin_api::doc;
 
 /// What a workspace's backend wants back with each call.
@@ -129,6 +132,100 @@ pub fn machine(site: &Site, workspace: &Workspace) -> Result<doc::MachineDoc> {
         seed: seed(workspace)?,
         deployment: workspace.deployments,
     })
+}
+
+/// The manifest of a bundle: the machine as it was described to the plugin, and what the plugin said of its streams.
+///
+/// # Errors
+/// `BackendFailure`: the plugin said nothing, or nonsense, of a disk.
+pub fn manifest(
+    bundle: BundleId,
+    workspace: &Workspace,
+    backend: String,
+    machine: &doc::MachineDoc,
+    exported: &doc::Exported,
+    now: Timestamp,
+) -> Result<Manifest> {
+    let nonsense = |fact: String| {
+        Error::new(
+            vws_domain::ErrorKind::BackendFailure,
+            workspace.object(),
+            format!("its backend {fact}"),
+            "report it to the plugin's vendor",
+        )
+    };
+    let format = |text: &str| {
+        [DiskFormat::Raw, DiskFormat::Qcow2]
+            .into_iter()
+            .find(|format| format.name() == text)
+            .ok_or_else(|| nonsense(format!("exported a disk in the format `{}`", vws_domain::shown(text))))
+    };
+    let disk = |disk: &doc::DiskDoc| {
+        let told = exported.disks.iter().find(|told| told.name == disk.name);
+        let told = told.ok_or_else(|| nonsense(format!("did not say how to read the disk `{}`", disk.name)))?;
+        let image = match told.backing_digest.as_str() {
+            "" => None,
+            digest => Some(BundleImage { digest: digest.to_owned(), format: format(&told.backing_format)? }),
+        };
+        Ok(BundleDisk {
+            name: disk.name.clone(),
+            format: format(&told.format)?,
+            size_mib: disk.size_mib,
+            limits: DiskLimits { iops: disk.iops, kib_per_second: disk.kib_per_second },
+            image,
+        })
+    };
+    Ok(Manifest {
+        bundle,
+        workspace: workspace.id,
+        name: workspace.spec.name.clone(),
+        backend,
+        created_at: now,
+        origin: Origin {
+            hypervisor: exported.hypervisor.clone(),
+            accelerator: exported.accelerator.clone(),
+            machine_type: exported.machine_type.clone(),
+            cpu: exported.cpu.clone(),
+            emulator: exported.emulator.clone(),
+        },
+        paused: exported.paused,
+        vcpus: machine.vcpus,
+        cpu_shares: machine.cpu_shares,
+        memory_mib: machine.memory_mib,
+        boot: match &machine.boot {
+            doc::BootDoc::Disk { firmware } if firmware == "uefi" => Boot::Disk(Firmware::Uefi),
+            doc::BootDoc::Disk { .. } => Boot::Disk(Firmware::Bios),
+            doc::BootDoc::Kernel { kernel, initrd, cmdline } => {
+                Boot::Kernel { kernel: kernel.clone(), initrd: initrd.clone(), cmdline: cmdline.clone() }
+            }
+        },
+        disks: machine.disks.iter().map(disk).collect::<Result<_>>()?,
+        nics: workspace.spec.nics.clone(),
+    })
+}
+
+/// What the plugin that reads a bundle's streams is told of them: what the one that wrote them said.
+#[must_use]
+pub fn exported(manifest: &Manifest) -> doc::Exported {
+    let origin = &manifest.origin;
+    doc::Exported {
+        hypervisor: origin.hypervisor.clone(),
+        accelerator: origin.accelerator.clone(),
+        machine_type: origin.machine_type.clone(),
+        cpu: origin.cpu.clone(),
+        emulator: origin.emulator.clone(),
+        paused: manifest.paused,
+        disks: manifest
+            .disks
+            .iter()
+            .map(|disk| doc::ExportedDisk {
+                name: disk.name.clone(),
+                format: disk.format.name().to_owned(),
+                backing_digest: disk.image.as_ref().map(|image| image.digest.clone()).unwrap_or_default(),
+                backing_format: disk.image.as_ref().map_or_else(String::new, |image| image.format.name().to_owned()),
+            })
+            .collect(),
+    }
 }
 
 fn boot_document(boot: &Boot) -> doc::BootDoc {

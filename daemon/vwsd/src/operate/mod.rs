@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use vws_backend::{BackendEvent, Backends};
-use vws_domain::{HostName, JobId, WorkspaceId};
+use vws_domain::{HostName, JobId, Result, WorkspaceId};
 use vws_library::{Imported, Library};
 
 /// The named limits of operations.
@@ -156,6 +156,13 @@ impl Operate {
     /// Keeps files that a client handed over until their job wants them.
     pub fn hand_over(&self, job: JobId, files: Vec<File>) {
         self.handed.lock().unwrap_or_else(PoisonError::into_inner).insert(job, files);
+    }
+
+    /// Copies of what was handed over to a job, or was kept open for it by an earlier step; none after a restart.
+    fn handed_to(&self, job: JobId) -> Result<Vec<File>> {
+        let handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let copies = handed.get(&job).into_iter().flatten().map(File::try_clone).collect::<std::io::Result<_>>();
+        copies.map_err(|error| vws_domain::Error::internal("a file of a job", error.to_string()))
     }
 
     /// Lets go of files that no job will want.

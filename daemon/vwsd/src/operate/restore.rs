@@ -6,18 +6,51 @@ use super::document;
 use super::engine::{Effect, Run, Step, StepError, Undo, nothing};
 use super::hosts::observed;
 use super::image::blocking;
+use std::fs::File;
+use std::io::Seek;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use vws_domain::{BundleId, Change, Error, ErrorKind, StateEvent};
+use vws_domain::{BundleFile, BundleId, Change, Error, ErrorKind, Manifest, StateEvent};
 use vws_plugin_api::doc;
 
 /// The table.
 pub static STEPS: &[Step] = &[
-    Step { name: "images", run: |run| Box::pin(images(run)), undo: Undo::By(|run| Box::pin(back_to_bundle(run))) },
+    Step { name: "verify", run: |run| Box::pin(verify(run)), undo: Undo::By(|run| Box::pin(back_to_bundle(run))) },
+    Step { name: "images", run: |run| Box::pin(images(run)), undo: Undo::Nothing("images on a host are a cache") },
     Step { name: "import", run: |run| Box::pin(import(run)), undo: Undo::By(|run| Box::pin(remove(run))) },
     Step { name: "restore", run: |run| Box::pin(restore(run)), undo: Undo::Nothing("the undo of `import` removes the machine") },
     Step { name: "discard", run: |run| Box::pin(discard(run)), undo: Undo::Never("the guest goes on: its bundle is used up") },
 ];
+
+/// Every byte of the bundle against its digest, before anything touches a host. The files stay open for the step that sends them.
+async fn verify(run: &Run) -> Result<Effect, StepError> {
+    let files = verified(run).await?;
+    run.operate.hand_over(run.job.id, files);
+    Ok(nothing())
+}
+
+/// The bundle's files, verified and at their start, in the order of its record.
+async fn verified(run: &Run) -> Result<Vec<File>, StepError> {
+    let (id, _) = bundle_of(run)?;
+    let files = files_of(run, id)?;
+    let library = Arc::clone(&run.operate.library);
+    let flag = run.cancel_flag();
+    let reports = run.operate.progress.clone();
+    let job = run.job.id;
+    let (_, streams) = blocking(move || {
+        library.bundle_open(id, &files, &mut |done, total| {
+            let _ = reports.send(super::engine::Report { job, done, total });
+            if *flag.borrow() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    })
+    .await?;
+    Ok(streams.into_iter().map(|(_, file)| file).collect())
+}
+
+fn files_of(run: &Run, id: BundleId) -> Result<Vec<BundleFile>, StepError> {
+    Ok(run.operate.core.read(|site| site.bundle(id).map(|bundle| bundle.files.clone())).ok_or_else(|| used_up(id))?)
+}
 
 async fn images(run: &Run) -> Result<Effect, StepError> {
     let host = run.host()?;
@@ -40,21 +73,19 @@ async fn back_to_bundle(run: &Run) -> Result<Effect, StepError> {
 async fn import(run: &Run) -> Result<Effect, StepError> {
     let host = run.host()?;
     let workspace = run.workspace()?;
-    let (id, exported) = bundle_of(run)?;
-    let files = run.operate.core.read(|site| site.bundle(id).map(|bundle| bundle.files.clone())).ok_or_else(|| used_up(id))?;
-    let library = Arc::clone(&run.operate.library);
-    let flag = run.cancel_flag();
-    let reports = run.operate.progress.clone();
-    let job = run.job.id;
-    let (_, streams) = blocking(move || {
-        library.bundle_open(id, &files, &mut |done, total| {
-            let _ = reports.send(super::engine::Report { job, done, total });
-            if *flag.borrow() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
-        })
-    })
-    .await?;
+    let (id, manifest) = bundle_of(run)?;
+    let names: Vec<String> = files_of(run, id)?.into_iter().map(|file| file.name).collect();
+    // Verified by the step before; after a restart, again.
+    let mut files = run.operate.handed_to(run.job.id)?;
+    if files.is_empty() {
+        files = verified(run).await?;
+    }
+    for file in &mut files {
+        // A try before this one may have read from it.
+        file.rewind().map_err(|error| Error::internal(format!("bundle {id}"), error.to_string()))?;
+    }
     let machine = run.operate.core.read(|site| document::machine(site, workspace))?;
-    let (names, files): (Vec<_>, Vec<_>) = streams.into_iter().filter(|(name, _)| name != "manifest.json").unzip();
+    let exported = document::exported(&manifest);
     let ask = doc::WorkspaceImport { host: host.to_string(), machine, streams: names, exported };
     let fds = files.into_iter().map(OwnedFd::from).collect();
     let (status, _): (doc::MachineStatus, _) =
@@ -75,8 +106,8 @@ async fn remove(run: &Run) -> Result<Effect, StepError> {
 async fn restore(run: &Run) -> Result<Effect, StepError> {
     let host = run.host()?;
     let workspace = run.workspace()?;
-    let (id, exported) = bundle_of(run)?;
-    let args = super::create::machine_args(run, workspace, &host, exported.paused)?;
+    let (id, manifest) = bundle_of(run)?;
+    let args = super::create::machine_args(run, workspace, &host, manifest.paused)?;
     let (status, _): (doc::MachineStatus, _) =
         run.call(&host, doc::methods::RESTORE, &args, run.operate.limits.long_deadline, Vec::new()).await?;
     let state = document::kept_state(&status.plugin_state)?;
@@ -105,22 +136,12 @@ async fn discard(run: &Run) -> Result<Effect, StepError> {
     Ok(nothing())
 }
 
-/// The bundle's id and what its backend said when it was made.
-fn bundle_of(run: &Run) -> Result<(BundleId, doc::Exported), StepError> {
+/// The bundle's id and its manifest.
+fn bundle_of(run: &Run) -> Result<(BundleId, Manifest), StepError> {
     let args: RestoreArgs = run.args()?;
     let id = BundleId::parse(&args.bundle)?;
     let text = run.operate.core.read(|site| site.bundle(id).map(|bundle| bundle.manifest.clone())).ok_or_else(|| used_up(id))?;
-    let manifest: serde_json::Value = super::args::read(&text)?;
-    let exported = manifest.get("exported").cloned().unwrap_or_default();
-    let exported = serde_json::from_value(exported).map_err(|error| {
-        Error::new(
-            ErrorKind::Damaged,
-            format!("bundle {id}"),
-            format!("its manifest cannot be read: {error}"),
-            "destroy the workspace",
-        )
-    })?;
-    Ok((id, exported))
+    Ok((id, vws_bundle::parse(&text)?))
 }
 
 fn used_up(id: BundleId) -> Error {

@@ -23,9 +23,6 @@ pub static STEPS: &[Step] = &[
     },
 ];
 
-/// Version of the manifest.
-const MANIFEST: u32 = 1;
-
 async fn save(run: &Run) -> Result<Effect, StepError> {
     let host = run.host()?;
     let ask = document::reference(&host, run.workspace()?);
@@ -111,18 +108,8 @@ async fn export(run: &Run) -> Result<Effect, StepError> {
         .core
         .read(|site| site.host(&host).map(|host| host.backend.clone()))
         .ok_or_else(|| Error::not_found(format!("host `{host}`")))?;
-    let manifest = serde_json::json!({
-        "version": MANIFEST,
-        "bundle": args.bundle,
-        "workspace": workspace.id.to_string(),
-        "name": workspace.spec.name,
-        "backend": backend,
-        "exported": exported,
-        "resources": { "vcpus": machine.vcpus, "memory_mib": machine.memory_mib },
-        "nics": machine.nics,
-        "boot": machine.boot,
-        "disks": machine.disks,
-    });
+    let manifest = document::manifest(bundle, &workspace, backend.clone(), &machine, &exported, run.operate.env.now())?;
+    let manifest = vws_bundle::to_json(&manifest)?;
     let text = manifest.to_string();
     let files = blocking(move || writer.finish(manifest)).await?;
     Ok(Box::new(move |edit| {

@@ -107,6 +107,19 @@ fn images_of(site: &Site, workspace: &Workspace) -> Vec<Arc<Image>> {
     workspace.images.iter().flatten().filter_map(|id| site.image(*id)).cloned().collect()
 }
 
+/// A bundle's overlays are nothing without the images they lie on: a damaged one is told before a host is looked for.
+fn usable(images: &[Arc<Image>]) -> Result<()> {
+    match images.iter().find(|image| image.state == ImageState::Damaged) {
+        None => Ok(()),
+        Some(image) => Err(Error::new(
+            ErrorKind::Damaged,
+            format!("image `{}`", image.name),
+            format!("its bytes are no longer those of sha256 {}, on which disks of the bundle lie", image.digest),
+            "import the same file again under another name: it mends the bytes; then `vws image verify` this one",
+        )),
+    }
+}
+
 /// The request to do `verb` with a workspace, as the gate sees it. `host` and `lease_seconds` are what the caller added.
 pub(super) fn ask(
     site: &Site,
@@ -115,7 +128,7 @@ pub(super) fn ask(
     verb: Verb,
     host: Option<HostName>,
     lease_seconds: Option<u64>,
-) -> Asked {
+) -> Result<Asked> {
     let images = images_of(site, workspace);
     let boot: Option<Boot> = images.first().map(|image| image.boot.clone());
     let mut request = admit::request_about(verb, workspace, images);
@@ -125,10 +138,15 @@ pub(super) fn ask(
     if verb == Verb::Restore {
         request.host = host;
         request.needs = admit::needs(&workspace.spec, boot.as_ref());
-        request.needs.push("serialize".to_owned());
-        request.backend = workspace.bundle.and_then(|id| site.bundle(id)).map(|bundle| bundle.backend.clone());
+        if let Some(bundle) = workspace.bundle.and_then(|id| site.bundle(id)) {
+            request.needs.extend(vws_bundle::parse(&bundle.manifest)?.needs());
+            request.needs.sort_unstable();
+            request.needs.dedup();
+            request.backend = Some(bundle.backend.clone());
+        }
+        usable(&request.images)?;
     }
-    Asked { request, caller: caller.clone(), workspace: Some(Arc::clone(workspace)) }
+    Ok(Asked { request, caller: caller.clone(), workspace: Some(Arc::clone(workspace)) })
 }
 
 /// The lease that running anew brings: the old one while it lasts, else a new one of the length that was permitted.
@@ -173,7 +191,7 @@ impl Service {
                 }
                 let host = if let Action::Resume { host } = &action { host.clone() } else { None };
                 let verb = verb_of(&action, &workspace);
-                let asked = ask(tx.site, &caller, &workspace, verb, host, None);
+                let asked = ask(tx.site, &caller, &workspace, verb, host, None)?;
                 let judged = admit::gate(tx, &policies, asked)?;
                 let at_work = workspace.job.and_then(|job| tx.site.job(job)).filter(|job| !job.state.ended());
                 let kind = match plan(&action, &workspace, at_work.map(AsRef::as_ref))? {
@@ -229,7 +247,7 @@ impl Service {
                 if answered(tx.site, &caller, &options, &digest)?.is_some() {
                     return Ok(workspace.lease.until);
                 }
-                let asked = ask(tx.site, &caller, &workspace, Verb::Renew, None, Some(seconds));
+                let asked = ask(tx.site, &caller, &workspace, Verb::Renew, None, Some(seconds))?;
                 let judged = admit::gate(tx, &policies, asked)?;
                 let mut next = workspace.as_ref().clone();
                 next.lease = renewed(next.lease, tx.now, judged.request.duration_seconds);
@@ -287,7 +305,7 @@ impl Service {
                     next.spec.access = access;
                 }
                 next.spec = next.spec.validated()?;
-                let asked = ask(tx.site, &caller, &workspace, Verb::Change, None, None);
+                let asked = ask(tx.site, &caller, &workspace, Verb::Change, None, None)?;
                 admit::gate(tx, &policies, asked)?;
                 change::change_workspace(tx, &workspace, next);
                 remember(tx, &caller, &options, &digest, Some(id), None, None);
@@ -321,7 +339,7 @@ impl Service {
                         _ => Err(Error::internal("a request id", "its answer is incomplete")),
                     };
                 }
-                let asked = ask(tx.site, &caller, &workspace, Verb::SaveImage, None, None);
+                let asked = ask(tx.site, &caller, &workspace, Verb::SaveImage, None, None)?;
                 admit::gate(tx, &policies, asked)?;
                 if workspace.job.is_some() || workspace.state != State::Stopped {
                     return Err(denied(
@@ -396,7 +414,7 @@ impl Service {
             .core
             .consider(move |site, now| {
                 let workspace = seen(site, &policies, &asks, id)?;
-                let asked = ask(site, &asks, &workspace, Verb::Console, None, None);
+                let asked = ask(site, &asks, &workspace, Verb::Console, None, None)?;
                 let judged = policies.decide(|judge| admit::judge(judge, site, now, asked, false));
                 judged.refusal.map_or(Ok(workspace), Err)
             })
@@ -411,7 +429,7 @@ impl Service {
         self.core
             .transact(move |tx| {
                 let workspace = seen(tx.site, &policies, &caller, id)?;
-                let asked = ask(tx.site, &caller, &workspace, Verb::Console, None, None);
+                let asked = ask(tx.site, &caller, &workspace, Verb::Console, None, None)?;
                 admit::gate(tx, &policies, asked)?;
                 Ok(workspace)
             })
@@ -451,7 +469,7 @@ impl Service {
                 if job.owner != caller.uid {
                     // Whoever may end the workspace may end what is being done with it.
                     let asked = match job.workspace.and_then(|workspace| tx.site.workspace(workspace)).cloned() {
-                        Some(workspace) => ask(tx.site, &caller, &workspace, Verb::Stop, None, None),
+                        Some(workspace) => ask(tx.site, &caller, &workspace, Verb::Stop, None, None)?,
                         None => Asked {
                             request: admit::request_named(Verb::SiteManage, job.kind.name(), Vec::new()),
                             caller: caller.clone(),

@@ -40,7 +40,7 @@ impl Service {
                 self.core
                     .consider(move |site, now| {
                         let workspace = super::seen(site, &policies, &caller, workspace)?;
-                        let asked = act::ask(site, &caller, &workspace, verb, host, lease_seconds);
+                        let asked = act::ask(site, &caller, &workspace, verb, host, lease_seconds)?;
                         Ok(policies.decide(|judge| admit::judge(judge, site, now, asked, true)))
                     })
                     .await?
