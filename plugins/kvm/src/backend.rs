@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use vws_plugin_api::doc::{
-    Concurrency, Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, ImagePut, ImageRemove,
-    ImagesMissing, ImagesPresent, LogDoc, MachineArgs, MachineStatus, SavedDisk, VERSION, WorkspaceExport, WorkspaceImport,
-    WorkspaceRef, WorkspaceStop, codes, methods,
+    Concurrency, Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, ImageListing, ImagePut,
+    ImageRemove, ImagesMissing, ImagesPresent, LogDoc, MachineArgs, MachineStatus, SavedDisk, VERSION, WorkspaceExport,
+    WorkspaceImport, WorkspaceRef, WorkspaceStop, codes, methods,
 };
 use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
 
@@ -65,6 +65,7 @@ impl Backend for Kvm {
                 methods::IMAGE_PRESENT,
                 methods::IMAGE_PUT,
                 methods::IMAGE_REMOVE,
+                methods::IMAGE_LIST,
                 methods::STAGE,
                 methods::START,
                 methods::STOP,
@@ -116,17 +117,29 @@ impl Backend for Kvm {
         machine::list(&self.host(&args.host)?, call)
     }
 
-    fn image_present(&self, args: ImagesPresent, _call: &mut Call) -> Outcome<ImagesMissing> {
-        Ok(ImagesMissing { missing: self.host(&args.host)?.storage.missing_images(args.digests)? })
+    fn image_present(&self, args: ImagesPresent, call: &mut Call) -> Outcome<ImagesMissing> {
+        let host = self.host(&args.host)?;
+        let missing = host.work(call, "look for images", &host.object(), |site, _gauge| site.missing_images(args.digests))?;
+        Ok(ImagesMissing { missing })
     }
 
     fn image_put(&self, args: ImagePut, call: &mut Call) -> Outcome<()> {
         let from = one_descriptor(std::mem::take(&mut call.fds), methods::IMAGE_PUT)?;
-        self.host(&args.host)?.storage.put_image(&args.digest, args.size_bytes, from, call)
+        let object = format!("image `{}`", args.digest.escape_default());
+        self.host(&args.host)?.pump(call, "copy the image to the host", args.size_bytes, &object, move |site, gauge| {
+            site.put_image(&args.digest, args.size_bytes, from, gauge)
+        })
     }
 
-    fn image_remove(&self, args: ImageRemove, _call: &mut Call) -> Outcome<()> {
-        self.host(&args.host)?.storage.remove_image(&args.digest)
+    fn image_remove(&self, args: ImageRemove, call: &mut Call) -> Outcome<()> {
+        let object = format!("image `{}`", args.digest.escape_default());
+        let host = self.host(&args.host)?;
+        host.work(call, "remove the image", &object, move |site, _gauge| site.remove_image(&args.digest))
+    }
+
+    fn image_list(&self, args: HostRef, call: &mut Call) -> Outcome<ImageListing> {
+        let host = self.host(&args.host)?;
+        Ok(ImageListing { images: host.run(call, "list images", &host.object(), |site| site.images())? })
     }
 
     fn stage(&self, args: MachineArgs, call: &mut Call) -> Outcome<MachineStatus> {
@@ -189,7 +202,8 @@ impl Backend for Kvm {
     fn log(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<LogDoc> {
         let host = self.host(&args.host)?;
         let machine = Machine::new(&host, &args.workspace, call)?;
-        host.storage.log(&machine.workspace, host.settings.console_log_kib << 10)
+        let keep_bytes = host.settings.console_log_kib << 10;
+        machine.run("read the console's log", move |site, workspace| site.log(workspace, keep_bytes))
     }
 
     fn destroy(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {

@@ -1,4 +1,4 @@
-//! The one map from what libvirt, the system and `qemu-img` say to the plugin interface's failures.
+//! The one map from what libvirt and the system say to the plugin interface's failures.
 //!
 //! Owns: which code, whether to try again, which remedy. Must not know: what was being done, except as a text.
 
@@ -66,14 +66,6 @@ pub fn system(error: &io::Error, what: &str, object: &str) -> Failure {
         _ => (codes::HYPERVISOR, Retry::Later, ""),
     };
     Failure::new(code, format!("{what}: {error}")).about(object).remedy(remedy).retry(retry)
-}
-
-/// The failure for a tool that ended badly with `said` on its standard error.
-pub fn tool(said: &str, what: &str, object: &str) -> Failure {
-    let line = said.lines().last().unwrap_or("it said nothing").trim();
-    let (code, retry, remedy) =
-        if said.contains("No space left on device") { no_space() } else { (codes::HYPERVISOR, Retry::Never, "") };
-    Failure::new(code, format!("{what}: {line}")).about(object).remedy(remedy).retry(retry).detail(said.to_owned())
 }
 
 /// How a libvirt object is named in failures.

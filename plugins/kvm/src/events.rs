@@ -193,6 +193,43 @@ fn moved(answer: c_int) -> Result<Moved, Error> {
     }
 }
 
+/// What a stream of a file with holes answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// So many bytes.
+    Bytes(usize),
+    /// So many zeros that nobody stored.
+    Hole(u64),
+    /// That was all.
+    End,
+}
+
+/// Reads the next piece of a file from a stream that blocks.
+pub fn receive_piece(stream: &Stream, into: &mut [u8]) -> Result<Piece, Error> {
+    // SAFETY: the stream is valid as long as it is borrowed, the buffer is writable for its length, the number is ours.
+    unsafe {
+        let flags = sys::VIR_STREAM_RECV_STOP_AT_HOLE;
+        match sys::virStreamRecvFlags(stream.as_ptr(), into.as_mut_ptr().cast(), into.len(), flags) {
+            0 => Ok(Piece::End),
+            -3 => {
+                let mut length = 0;
+                if sys::virStreamRecvHole(stream.as_ptr(), &mut length, 0) < 0 {
+                    return Err(Error::last_error());
+                }
+                Ok(Piece::Hole(u64::try_from(length).unwrap_or(0)))
+            }
+            count => usize::try_from(count).map(Piece::Bytes).map_err(|_negative| Error::last_error()),
+        }
+    }
+}
+
+/// Says that the next `length` bytes are zeros, to a stream of a file with holes.
+pub fn transmit_hole(stream: &Stream, length: u64) -> Result<(), Error> {
+    let length = i64::try_from(length).unwrap_or(i64::MAX);
+    // SAFETY: the stream is valid as long as it is borrowed.
+    if unsafe { sys::virStreamSendHole(stream.as_ptr(), length, 0) } < 0 { Err(Error::last_error()) } else { Ok(()) }
+}
+
 /// Ends a stream: after what was sent has arrived if it ends `well`, else at once.
 pub fn end(stream: &Stream, well: bool) {
     // SAFETY: the stream is valid as long as it is borrowed. A stream that is ended already answers an error, which is no news.

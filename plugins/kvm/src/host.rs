@@ -1,17 +1,17 @@
 //! One host: its connection to libvirt, kept up by a thread of its own, and what is remembered of its machines.
 //!
-//! Owns: connecting with a deadline, reconnecting with back-off, a deadline for every libvirt call, and telling the daemon what
-//! others did. A libvirt that hangs holds threads of its own host only. Must not know: what the calls are for.
+//! Owns: connecting with a deadline, the storage pool that belongs to the connection, reconnecting with back-off, a deadline for
+//! every libvirt call, and telling the daemon what others did. A libvirt that hangs holds threads of its own host only. Must not know: what the calls are for.
 
 use crate::errors;
 use crate::events::{self, Told};
 use crate::machine;
 use crate::probe::Seen;
 use crate::settings::Settings;
-use crate::storage::{Storage, is_workspace};
+use crate::storage::{Site, Trouble, is_workspace};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use vws_plugin_api::sdk::{Call, Emitter, Outcome};
 
 /// How often a waiting call looks whether it was cancelled.
 const GLANCE: Duration = Duration::from_millis(50);
-/// How often console logs are bounded and an idle connection is looked at.
+/// How often an idle connection is looked at.
 const ROUND: Duration = Duration::from_secs(5);
 /// First and longest pause between two connection attempts.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -30,6 +30,10 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fr
 const KEEP_ALIVE: (i32, u32) = (5, 3);
 /// Calls that may hang in libvirt at once before new ones are refused.
 const STUCK_AT_MOST: usize = 32;
+/// How often console logs are bounded.
+const TIDY: Duration = Duration::from_secs(20);
+/// How long work that was stopped may take to clean up behind itself before it is left to itself.
+const CLEAN_UP: Duration = Duration::from_secs(3);
 /// How long the connection's own thread lets libvirt think about one machine.
 const OWN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -38,7 +42,7 @@ enum Link {
     /// No attempt has ended yet.
     New,
     /// It answers.
-    Up(Arc<Connect>),
+    Up(Arc<Site>),
     /// It does not, and why.
     Down(Failure),
 }
@@ -56,16 +60,38 @@ struct Known {
     reboots: u64,
 }
 
+/// Between a call that waits and the thread that works for it: how far that is, and whether it shall stop.
+#[derive(Default)]
+pub struct Gauge {
+    stop: AtomicBool,
+    moved: AtomicU64,
+}
+
+impl Gauge {
+    /// A failure if the work shall stop.
+    pub fn check(&self) -> Outcome<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Failure::new(codes::CANCELLED, "the call was given up"));
+        }
+        Ok(())
+    }
+
+    /// So many bytes more.
+    pub fn moved(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 /// A host.
 pub struct Host {
     /// Its name.
     pub name: String,
     /// Its settings.
     pub settings: Settings,
-    /// Its files.
-    pub storage: Storage,
     /// What the last probe saw.
     pub seen: Mutex<Option<Seen>>,
+    /// Which seed a machine has, so that the same one is not sent twice.
+    pub seeds: Mutex<HashMap<String, u64>>,
     /// One probe at a time.
     pub probing: Mutex<()>,
     emitter: Emitter,
@@ -83,16 +109,15 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Host {
-    /// Opens the host: its folder is there, its thread tries to connect.
+    /// Opens the host: its thread tries to connect.
     pub fn open(name: String, settings: Settings, emitter: Emitter) -> Outcome<Arc<Self>> {
         events::start_loop().map_err(|error| Failure::new(codes::INTERNAL, format!("libvirt's event loop: {error}")))?;
-        let storage = Storage::open(&settings.directory)?;
         let (told, hear) = mpsc::channel();
         let host = Arc::new(Self {
             name,
             settings,
-            storage,
             seen: Mutex::new(None),
+            seeds: Mutex::new(HashMap::new()),
             probing: Mutex::new(()),
             emitter,
             link: Mutex::new(Link::New),
@@ -137,9 +162,9 @@ impl Host {
         }
     }
 
-    fn connection(&self) -> Outcome<Arc<Connect>> {
+    fn site(&self) -> Outcome<Arc<Site>> {
         match &*lock(&self.link) {
-            Link::Up(connection) => Ok(Arc::clone(connection)),
+            Link::Up(site) => Ok(Arc::clone(site)),
             Link::Down(failure) => Err(failure.clone()),
             Link::New => Err(Failure::new(codes::UNREACHABLE, "the first connection attempt has not ended yet")
                 .about(self.object())
@@ -153,19 +178,52 @@ impl Host {
         call: &Call,
         what: &str,
         object: &str,
-        work: impl FnOnce(&Connect) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Site) -> Result<T, Error> + Send + 'static,
     ) -> Outcome<T> {
-        self.run_until(&|| call.check(), what, object, work)
+        self.run_until(&|_| call.check(), Duration::ZERO, what, object, move |site, _gauge| Ok(work(site)?))
+    }
+
+    /// Like [`Host::run`] for work that may fail in words of its own.
+    pub fn work<T: Send + 'static>(
+        &self,
+        call: &Call,
+        what: &str,
+        object: &str,
+        work: impl FnOnce(&Site, &Gauge) -> Result<T, Trouble> + Send + 'static,
+    ) -> Outcome<T> {
+        self.run_until(&|_| call.check(), Duration::ZERO, what, object, work)
+    }
+
+    /// Like [`Host::work`] for work that moves bytes: the call's listener hears how far it is.
+    pub fn pump<T: Send + 'static>(
+        &self,
+        call: &Call,
+        phase: &str,
+        total: u64,
+        object: &str,
+        work: impl FnOnce(&Site, &Gauge) -> Result<T, Trouble> + Send + 'static,
+    ) -> Outcome<T> {
+        let told = AtomicU64::new(u64::MAX);
+        let watch = |gauge: &Gauge| {
+            let moved = gauge.moved.load(Ordering::Relaxed);
+            if told.swap(moved, Ordering::Relaxed) != moved {
+                call.progress(phase, moved, total);
+            }
+            call.check()
+        };
+        call.progress(phase, 0, total);
+        self.run_until(&watch, CLEAN_UP, &format!("cannot {phase}"), object, work)
     }
 
     fn run_until<T: Send + 'static>(
         &self,
-        check: &dyn Fn() -> Outcome<()>,
+        check: &dyn Fn(&Gauge) -> Outcome<()>,
+        clean_up: Duration,
         what: &str,
         object: &str,
-        work: impl FnOnce(&Connect) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Site, &Gauge) -> Result<T, Trouble> + Send + 'static,
     ) -> Outcome<T> {
-        let connection = self.connection()?;
+        let site = self.site()?;
         if self.stuck.load(Ordering::Relaxed) >= STUCK_AT_MOST {
             return Err(Failure::new(codes::UNREACHABLE, format!("{STUCK_AT_MOST} calls hang in libvirt"))
                 .about(self.object())
@@ -175,11 +233,13 @@ impl Host {
         let (answer, answered) = mpsc::sync_channel(1);
         let stuck = Arc::clone(&self.stuck);
         stuck.fetch_add(1, Ordering::Relaxed);
+        let gauge = Arc::new(Gauge::default());
+        let theirs = Arc::clone(&gauge);
         let spawned = std::thread::Builder::new().name("libvirt-call".to_owned()).spawn(move || {
             // The crate panics when libvirt refuses to free an object: that ends here, not in the daemon.
             let result = catch_unwind(AssertUnwindSafe(|| {
-                let result = work(&connection);
-                drop(connection);
+                let result = work(&site, &theirs);
+                drop(site);
                 result
             }));
             stuck.fetch_sub(1, Ordering::Relaxed);
@@ -194,16 +254,25 @@ impl Host {
         loop {
             match answered.recv_timeout(GLANCE) {
                 Ok(Ok(Ok(value))) => return Ok(value),
-                Ok(Ok(Err(error))) => return Err(errors::libvirt(&error, what, object)),
+                Ok(Ok(Err(Trouble::Libvirt(error)))) => return Err(errors::libvirt(&error, what, object)),
+                Ok(Ok(Err(Trouble::Plain(failure)))) => {
+                    let object = if failure.object.is_empty() { object.to_owned() } else { failure.object.clone() };
+                    return Err(failure.about(object));
+                }
                 Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => {
                     return Err(
                         Failure::new(codes::INTERNAL, format!("{what}: the call to libvirt ended abnormally")).about(object)
                     );
                 }
-                Err(RecvTimeoutError::Timeout) => check().map_err(|failure| {
-                    let message = format!("{what}: {}", failure.message);
-                    Failure { message, ..failure }.about(object)
-                })?,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(failure) = check(&gauge) {
+                        // It may leave half a file otherwise.
+                        gauge.stop.store(true, Ordering::Relaxed);
+                        let _left_to_itself = answered.recv_timeout(clean_up);
+                        let message = format!("{what}: {}", failure.message);
+                        return Err(Failure { message, ..failure }.about(object));
+                    }
+                }
             }
         }
     }
@@ -213,11 +282,22 @@ impl Host {
         &self,
         what: &str,
         object: &str,
-        work: impl FnOnce(&Connect) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Site) -> Result<T, Error> + Send + 'static,
+    ) -> Outcome<T> {
+        self.work_own(what, object, move |site| Ok(work(site)?))
+    }
+
+    /// Like [`Host::run_own`] for work that may fail in words of its own.
+    pub fn work_own<T: Send + 'static>(
+        &self,
+        what: &str,
+        object: &str,
+        work: impl FnOnce(&Site) -> Result<T, Trouble> + Send + 'static,
     ) -> Outcome<T> {
         let end = Instant::now() + OWN_DEADLINE;
-        let check = || if Instant::now() < end { Ok(()) } else { Err(Failure::new(codes::TIMED_OUT, "libvirt did not answer")) };
-        self.run_until(&check, what, object, work)
+        let check =
+            |_: &Gauge| if Instant::now() < end { Ok(()) } else { Err(Failure::new(codes::TIMED_OUT, "libvirt did not answer")) };
+        self.run_until(&check, Duration::ZERO, what, object, move |site, _gauge| work(site))
     }
 
     // ---- what is remembered of machines ------------------------------------------------------------------------------
@@ -256,10 +336,10 @@ impl Host {
         }
         let id = workspace.to_owned();
         let object = errors::workspace(workspace);
-        let Ok(domain) = self.run_own("look at the machine", &object, move |connection| machine::state(connection, &id)) else {
+        let Ok(domain) = self.run_own("look at the machine", &object, move |site| machine::state(site, &id)) else {
             return;
         };
-        let status = machine::status(&self.storage, workspace, domain);
+        let status = machine::status(workspace, &domain);
         let news = {
             let mut known = lock(&self.known);
             let Some(known) = known.get_mut(workspace) else { return };
@@ -289,16 +369,24 @@ impl Host {
         }
     }
 
-    /// Bounds the console logs of machines that are here.
+    /// Bounds the console logs of machines that run here.
     fn tidy(&self) {
-        for workspace in self.storage.workspaces().unwrap_or_default() {
-            if let Err(failure) = self.storage.bound_log(&workspace, self.settings.console_log_kib << 10) {
-                // A file system without holes: the log is bounded when the machine starts anew, and this says why it grows.
-                self.emitter.emit(&PluginEvent::Log {
-                    level: "debug".to_owned(),
-                    message: format!("{}: {}", failure.object, failure.message),
-                });
-            }
+        let runs = |known: &Known| matches!(known.state, Some(MachineState::Running));
+        let running: Vec<_> =
+            lock(&self.known).iter().filter(|(_, known)| runs(known)).map(|(workspace, _)| workspace.clone()).collect();
+        if running.is_empty() {
+            return;
+        }
+        let keep_bytes = self.settings.console_log_kib << 10;
+        let bounded = self.work_own("bound console logs", &self.object(), move |site| {
+            running.iter().try_for_each(|workspace| site.bound_log(workspace, keep_bytes))
+        });
+        if let Err(failure) = bounded {
+            // A log that is not bounded now is bounded later or when the machine starts anew; this says why it grows.
+            self.emitter.emit(&PluginEvent::Log {
+                level: "debug".to_owned(),
+                message: format!("{}: {}", failure.object, failure.message),
+            });
         }
     }
 }
@@ -326,14 +414,20 @@ impl Drop for Busy {
     }
 }
 
-/// Connects, no longer than the settings allow. An attempt that hangs keeps its thread and nothing else.
-fn connect(uri: &str, deadline: Duration, object: &str) -> Outcome<Connect> {
+/// Connects and finds the pool, no longer than the settings allow. An attempt that hangs keeps its thread and nothing else.
+fn connect(settings: &Settings, object: &str) -> Outcome<Site> {
     let (answer, answered) = mpsc::sync_channel(1);
-    let asked = uri.to_owned();
+    let (asked, deadline) = (settings.clone(), Duration::from_millis(settings.connect_deadline_ms));
+    let uri = &settings.uri;
     std::thread::Builder::new()
         .name("libvirt-connect".to_owned())
         .spawn(move || {
-            let opened = catch_unwind(AssertUnwindSafe(|| Connect::open(Some(&asked))));
+            let opened = catch_unwind(AssertUnwindSafe(|| {
+                let connection = Connect::open(Some(&asked.uri)).map_err(|error| (true, error.into()))?;
+                // The test and local drivers know no keep-alive; they need none.
+                let _optional = connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1);
+                Site::open(connection, &asked).map_err(|trouble| (false, trouble))
+            }));
             // Nobody waits any more: the connection is closed here.
             let _late = catch_unwind(AssertUnwindSafe(|| answer.send(opened)));
         })
@@ -341,14 +435,16 @@ fn connect(uri: &str, deadline: Duration, object: &str) -> Outcome<Connect> {
             Failure::new(codes::INTERNAL, format!("cannot start a thread: {error}")).about(object).retry(Retry::Later)
         })?;
     match answered.recv_timeout(deadline) {
-        Ok(Ok(Ok(connection))) => Ok(connection),
+        Ok(Ok(Ok(site))) => Ok(site),
         // Whatever libvirt says about a connection that did not come about: the host is not reachable.
-        Ok(Ok(Err(error))) => Err(Failure {
+        Ok(Ok(Err((true, Trouble::Libvirt(error))))) => Err(Failure {
             code: codes::UNREACHABLE.to_owned(),
             ..errors::libvirt(&error, &format!("connect to `{uri}`"), object)
         }
         .remedy("see that libvirt runs on the host and that its URI is right")
         .retry(Retry::Later)),
+        Ok(Ok(Err((_, Trouble::Libvirt(error))))) => Err(errors::libvirt(&error, "open its storage pool", object)),
+        Ok(Ok(Err((_, Trouble::Plain(failure))))) => Err(failure.about(object)),
         _ => Err(Failure::new(codes::UNREACHABLE, format!("connect to `{uri}`: no answer within {} ms", deadline.as_millis()))
             .about(object)
             .remedy("see that the host is up and its network works")
@@ -366,20 +462,15 @@ fn keep(host: &Weak<Host>, hear: &Receiver<Told>) {
             return;
         }
         let object = strong.object();
-        let linked = connect(&strong.settings.uri, Duration::from_millis(strong.settings.connect_deadline_ms), &object).and_then(
-            |connection| {
-                // The test and local drivers know no keep-alive; they need none.
-                let _optional = connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1);
-                events::subscribe(&connection, &strong.told)
-                    .map_err(|error| errors::libvirt(&error, "subscribe to events", &object))?;
-                Ok(connection)
-            },
-        );
+        let linked = connect(&strong.settings, &object).and_then(|site| {
+            events::subscribe(&site, &strong.told).map_err(|error| errors::libvirt(&error, "subscribe to events", &object))?;
+            Ok(site)
+        });
         match linked {
-            Ok(connection) => {
+            Ok(site) => {
                 pause = BACK_OFF.0;
-                let connection = Arc::new(connection);
-                if !strong.set_link(Link::Up(Arc::clone(&connection))) {
+                let site = Arc::new(site);
+                if !strong.set_link(Link::Up(Arc::clone(&site))) {
                     return;
                 }
                 strong.emitter.emit(&PluginEvent::Host { host: strong.name.clone(), up: true, reason: String::new() });
@@ -387,7 +478,7 @@ fn keep(host: &Weak<Host>, hear: &Receiver<Told>) {
                 let known: Vec<_> = lock(&strong.known).keys().cloned().collect();
                 known.iter().for_each(|workspace| strong.look(workspace));
                 drop(strong);
-                let Some(reason) = listen(host, hear, &connection) else { return };
+                let Some(reason) = listen(host, hear, &site) else { return };
                 let Some(strong) = host.upgrade() else { return };
                 let failure = Failure::new(codes::UNREACHABLE, reason.clone())
                     .about(object)
@@ -444,7 +535,7 @@ fn listen(host: &Weak<Host>, hear: &Receiver<Told>, connection: &Connect) -> Opt
                 }
             }
         }
-        if tidied.elapsed() >= ROUND {
+        if tidied.elapsed() >= TIDY {
             strong.tidy();
             tidied = Instant::now();
         }

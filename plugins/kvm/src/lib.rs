@@ -1,7 +1,7 @@
 //! The KVM backend: machines through libvirt and QEMU, accelerated where a guest was seen to run, emulated elsewhere.
 //!
 //! Owns: everything between the backend trait and libvirt. `backend` is the trait's one implementation, `host` one libvirt
-//! connection, `machine` and `bundle` what is done to a machine, `xml` the definition, `storage` the host's files, `probe` what
+//! connection, `machine` and `bundle` what is done to a machine, `xml` the definition, `storage` the host's volumes, `probe` what
 //! the host can really do. Must not know: users, leases, policies, the daemon's database.
 //! Unsafe code stands in `events` alone: the few libvirt calls that the safe crate lacks.
 
@@ -16,10 +16,12 @@ mod events;
 mod host;
 mod machine;
 mod probe;
+mod qcow2;
 mod readback;
 mod seed;
 mod settings;
 mod storage;
+mod stream;
 mod xml;
 
 pub use backend::Kvm;

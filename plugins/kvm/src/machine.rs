@@ -1,15 +1,18 @@
 //! What is done to one machine on its host: stage, start, stop, pause, look, destroy.
 //!
-//! Owns: the order of steps between files and libvirt, so that each can be repeated after a crash at any point. The definition is
+//! Owns: the order of steps between definition and files, so that each can be repeated after a crash at any point. The definition is
 //! made anew from the machine's document each time; what libvirt kept is never trusted. Must not know: how a connection is kept.
 
+use crate::bundle::Saved;
 use crate::errors;
-use crate::host::Host;
-use crate::probe;
+use crate::host::{Gauge, Host, lock};
+use crate::probe::{self, Seen};
 use crate::readback::{self, Element};
-use crate::storage::{Storage, is_digest, is_workspace};
+use crate::settings::Settings;
+use crate::storage::{Site, Trouble, is_digest, is_workspace, names};
 use crate::xml::{self, Frame};
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use virt::connect::Connect;
@@ -39,6 +42,8 @@ pub enum Virtual {
     None,
     /// Defined, not running, and why.
     Off(&'static str),
+    /// Defined, and its memory is saved.
+    Saved,
     /// Runs.
     Running,
     /// Stands still, and why.
@@ -63,11 +68,18 @@ fn unless_gone<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// What libvirt says of the workspace's domain.
-pub fn state(connection: &Connect, workspace: &str) -> Result<Virtual, Error> {
-    let Some(domain) = find(connection, workspace)? else { return Ok(Virtual::None) };
+/// What there is of the workspace's machine.
+pub fn state(site: &Site, workspace: &str) -> Result<Virtual, Error> {
+    match find(site, workspace)? {
+        Some(domain) => state_of(site, &domain, workspace),
+        None => Ok(Virtual::None),
+    }
+}
+
+/// What there is of the machine of this domain.
+pub fn state_of(site: &Site, domain: &Domain, workspace: &str) -> Result<Virtual, Error> {
     let Some((state, reason)) = unless_gone(domain.state())? else { return Ok(Virtual::None) };
-    Ok(match (state, reason) {
+    let state = match (state, reason) {
         (Enum::Known(DomainState::Shutoff | DomainState::Crashed), Enum::Known(DomainStateReason::Shutoff(reason))) => {
             Virtual::Off(match reason.known() {
                 Some(DomainShutoffReason::Shutdown) => "shutdown",
@@ -92,25 +104,26 @@ pub fn state(connection: &Connect, workspace: &str) -> Result<Virtual, Error> {
             _ => "",
         }),
         _ => Virtual::Running,
-    })
+    };
+    if matches!(state, Virtual::Off(_))
+        && Saved::of(domain)?.is_some_and(|saved| !saved.restoring)
+        && site.has_memory(workspace)?
+    {
+        return Ok(Virtual::Saved);
+    }
+    Ok(state)
 }
 
-/// The status of a machine, from libvirt's answer and from its files.
-pub fn status(storage: &Storage, workspace: &str, domain: Virtual) -> MachineStatus {
-    let of = |state, reason: &str| MachineStatus {
-        workspace: workspace.to_owned(),
-        state,
-        reason: reason.to_owned(),
-        plugin_state: serde_json::Value::Null,
+/// The status of a machine.
+pub fn status(workspace: &str, state: &Virtual) -> MachineStatus {
+    let (state, reason) = match state {
+        Virtual::Running => (MachineState::Running, ""),
+        Virtual::Paused(reason) => (MachineState::Paused, *reason),
+        Virtual::Saved => (MachineState::Saved, ""),
+        Virtual::Off(reason) => (MachineState::Stopped, *reason),
+        Virtual::None => (MachineState::Absent, ""),
     };
-    match domain {
-        Virtual::Running => of(MachineState::Running, ""),
-        Virtual::Paused(reason) => of(MachineState::Paused, reason),
-        _ if storage.is_saved(workspace) => of(MachineState::Saved, ""),
-        Virtual::Off(reason) => of(MachineState::Stopped, reason),
-        Virtual::None if storage.folder(workspace).exists() => of(MachineState::Stopped, ""),
-        Virtual::None => of(MachineState::Absent, ""),
-    }
+    MachineStatus { workspace: workspace.to_owned(), state, reason: reason.to_owned(), plugin_state: serde_json::Value::Null }
 }
 
 /// One machine on one host, for the time of one call.
@@ -142,10 +155,30 @@ impl<'a> Machine<'a> {
     pub fn run<T: Send + 'static>(
         &self,
         what: &str,
-        work: impl FnOnce(&Connect, &str) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Site, &str) -> Result<T, Error> + Send + 'static,
     ) -> Outcome<T> {
         let workspace = self.workspace.clone();
-        self.host.run(self.call, what, &self.object(), move |connection| work(connection, &workspace))
+        self.host.run(self.call, what, &self.object(), move |site| work(site, &workspace))
+    }
+
+    /// Runs `work` that may fail in words of its own.
+    pub fn work<T: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&Site, &str) -> Result<T, Trouble> + Send + 'static,
+    ) -> Outcome<T> {
+        let workspace = self.workspace.clone();
+        self.host.work(self.call, what, &self.object(), move |site, _gauge| work(site, &workspace))
+    }
+
+    /// Runs `work` that moves bytes.
+    pub fn pump<T: Send + 'static>(
+        &self,
+        phase: &str,
+        work: impl FnOnce(&Site, &str, &Gauge) -> Result<T, Trouble> + Send + 'static,
+    ) -> Outcome<T> {
+        let workspace = self.workspace.clone();
+        self.host.pump(self.call, phase, 0, &self.object(), move |site, gauge| work(site, &workspace, gauge))
     }
 
     /// Runs `work` with its domain, which has to be there.
@@ -158,16 +191,21 @@ impl<'a> Machine<'a> {
             .ok_or_else(|| self.wrong_state("the machine is not defined on the host"))
     }
 
-    /// What libvirt says of it.
+    /// What there is of it.
     pub fn state(&self) -> Outcome<Virtual> {
         self.run("look at the machine", state)
     }
 
     /// Its status now, remembered as told.
     pub fn inspect(&self) -> Outcome<MachineStatus> {
-        let status = status(&self.host.storage, &self.workspace, self.state()?);
+        Ok(self.told(&self.state()?))
+    }
+
+    /// The status for what there is of it, remembered as told.
+    pub fn told(&self, state: &Virtual) -> MachineStatus {
+        let status = status(&self.workspace, state);
         self.host.note(&status);
-        Ok(status)
+        status
     }
 
     /// A failure because of the machine's state.
@@ -175,130 +213,94 @@ impl<'a> Machine<'a> {
         Failure::new(codes::STATE, fact).about(self.object())
     }
 
-    /// Refuses to go on if the domain under this workspace's id is somebody else's.
-    fn own(&self) -> Outcome<()> {
-        let directory = self.host.storage.root().to_string_lossy().into_owned();
-        let foreign = self.run("look at the machine", move |connection, workspace| {
-            Ok(find(connection, workspace)?.is_some_and(|domain| !is_ours(&domain, &directory)))
+    /// What there is of it; a failure if the domain under this workspace's id is somebody else's.
+    pub fn own(&self) -> Outcome<Virtual> {
+        let state = self.run("look at the machine", |site, workspace| {
+            let Some(domain) = find(site, workspace)? else { return Ok(Some(Virtual::None)) };
+            if !is_ours(&domain, &site.folder) {
+                return Ok(None);
+            }
+            state_of(site, &domain, workspace).map(Some)
         })?;
-        if !foreign {
-            return Ok(());
-        }
-        Err(self
-            .wrong_state("a domain with its UUID is on the host, but was not made by this backend")
-            .remedy("look at it with `virsh list --all --uuid --name`, and remove it if it is of no use"))
-    }
-
-    /// Disks and seed, definition; not started.
-    pub fn stage(&self, args: &MachineArgs) -> Outcome<MachineStatus> {
-        let machine = &args.machine;
-        check(machine, self.host, self.call)?;
-        self.own()?;
-        if !matches!(self.state()?, Virtual::None | Virtual::Off(_)) {
-            return self.inspect();
-        }
-        let storage = &self.host.storage;
-        let new = storage.make_folder(&self.workspace)?;
-        let staged = self.make_files(machine).and_then(|()| {
-            let frame = self.frame(machine, None)?;
-            self.define(machine, &frame).map(drop)
-        });
-        if let Err(failure) = staged {
-            // Nothing is left of a machine that was not there before. If that fails too, destroy does it later.
-            if new {
-                let _reported_by_the_first = self.forget().and_then(|()| storage.remove(&self.workspace));
-            }
-            return Err(failure);
-        }
-        self.inspect()
-    }
-
-    /// Everything on the disk that the machine needs.
-    pub fn make_files(&self, machine: &MachineDoc) -> Outcome<()> {
-        let storage = &self.host.storage;
-        if let BootDoc::Kernel { kernel, initrd, .. } = &machine.boot {
-            for digest in [kernel, initrd].into_iter().filter(|digest| !digest.is_empty()) {
-                storage.checked_image(digest, "raw")?;
-            }
-            storage.note_uses(&self.workspace, &[kernel, initrd])?;
-        }
-        for (index, disk) in machine.disks.iter().enumerate() {
-            self.call.check()?;
-            self.call.progress("make disks", index as u64, machine.disks.len() as u64);
-            storage.make_disk(&self.workspace, disk, self.call)?;
-        }
-        self.write_seed(machine)
-    }
-
-    /// The seed.
-    pub fn write_seed(&self, machine: &MachineDoc) -> Outcome<()> {
-        let volume =
-            crate::seed::volume(&machine.seed).map_err(|error| errors::system(&error, "cannot make the seed", &self.object()))?;
-        self.host.storage.write(&self.host.storage.file(&self.workspace, "seed.img"), &volume)
-    }
-
-    /// What the definition needs to know; `saved` is what a memory file was made with.
-    pub fn frame(&self, machine: &MachineDoc, saved: Option<&crate::bundle::Saved>) -> Outcome<Frame> {
-        let seen = probe::seen(self.host, self.call)?;
-        let storage = &self.host.storage;
-        let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
-        let file = |name: &str| text(storage.file(&self.workspace, name));
-        let own_cpu = if !self.host.settings.cpu.is_empty() {
-            self.host.settings.cpu.clone()
-        } else if seen.is_kvm() {
-            // Its definition stays what it was when the machine is saved; `host-model` is replaced by its parts.
-            "host-passthrough".to_owned()
-        } else {
-            "qemu64".to_owned()
-        };
-        let kept = |kept: Option<&String>, own: String| kept.filter(|kept| !kept.is_empty()).cloned().unwrap_or(own);
-        let kernel = match &machine.boot {
-            BootDoc::Kernel { kernel, initrd, .. } => {
-                let initrd = if initrd.is_empty() { String::new() } else { text(storage.image(initrd)) };
-                Some((text(storage.image(kernel)), initrd))
-            }
-            BootDoc::Disk { .. } => None,
-        };
-        Ok(Frame {
-            kind: seen.domain_type(),
-            arch: seen.arch.clone(),
-            machine_type: kept(saved.map(|saved| &saved.machine_type), self.host.settings.machine.clone()),
-            cpu: kept(saved.map(|saved| &saved.cpu), own_cpu),
-            tb_cache_mib: self.host.settings.emulation_tb_cache_mib,
-            directory: text(storage.root().to_owned()),
-            kernel,
-            disks: machine.disks.iter().map(|disk| text(storage.disk(&self.workspace, &disk.name))).collect(),
-            seed: file("seed.img"),
-            console_log: file("console.log"),
-            nvram: file("nvram.fd"),
+        state.ok_or_else(|| {
+            self.wrong_state("a domain with its UUID is on the host, but was not made by this backend")
+                .remedy("look at it with `virsh list --all --uuid --name`, and remove it if it is of no use")
         })
     }
 
-    /// Defines the machine anew and compares what libvirt made of it. Returns the definition that was sent.
-    pub fn define(&self, machine: &MachineDoc, frame: &Frame) -> Outcome<String> {
-        let xml = xml::domain(machine, frame)?;
-        let sent = xml.clone();
-        let back = self.run("define the machine", move |connection, _workspace| {
-            // A definition without autostart: after the host's own restart the machine is off until the daemon says otherwise.
-            let domain = connection.define_domain_xml_flags(&sent, sys::VIR_DOMAIN_DEFINE_VALIDATE)?;
-            domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)
-        })?;
-        if let Err(failure) = readback::compare(&back, machine, frame) {
-            self.forget()?;
-            return Err(failure.detail(back));
+    /// Definition, disks and seed; not started. The definition is there first and goes last: it says whose the files are.
+    pub fn stage(&self, args: &MachineArgs) -> Outcome<MachineStatus> {
+        let machine = &args.machine;
+        check(machine, self.host, self.call)?;
+        let was = self.own()?;
+        if !matches!(was, Virtual::None | Virtual::Off(_)) {
+            return Ok(self.told(&was));
         }
-        Ok(xml)
+        let staged = self.plan(machine, None).and_then(|plan| self.make(plan));
+        if let Err(failure) = staged {
+            // Nothing is left of a machine that was not there before. If that fails too, destroy does it later.
+            if was == Virtual::None {
+                let _reported_by_the_first = self.clear();
+            }
+            return Err(failure);
+        }
+        Ok(self.told(&Virtual::Off("")))
+    }
+
+    /// Everything that work on the machine needs to know, gathered before it begins.
+    pub fn plan(&self, machine: &MachineDoc, saved: Option<Saved>) -> Outcome<Plan> {
+        Ok(Plan {
+            machine: machine.clone(),
+            settings: self.host.settings.clone(),
+            seen: probe::seen(self.host, self.call)?,
+            saved,
+            seed: self.new_seed(machine)?,
+        })
+    }
+
+    /// The seed's volume, unless the machine has that very seed.
+    fn new_seed(&self, machine: &MachineDoc) -> Outcome<Option<Vec<u8>>> {
+        if lock(&self.host.seeds).get(&self.workspace) == Some(&seed_mark(machine)) {
+            return Ok(None);
+        }
+        crate::seed::volume(&machine.seed)
+            .map(Some)
+            .map_err(|error| errors::system(&error, "cannot make the seed", &self.object()))
+    }
+
+    /// Remembers that the machine has this seed now.
+    pub fn has_seed(&self, machine: &MachineDoc) {
+        lock(&self.host.seeds).insert(self.workspace.clone(), seed_mark(machine));
+    }
+
+    /// Definition, then disks and seed.
+    fn make(&self, plan: Plan) -> Outcome<()> {
+        let machine = plan.machine.clone();
+        self.call.progress("make disks", 0, machine.disks.len() as u64);
+        self.work("make the machine", move |site, workspace| {
+            plan.images(site)?;
+            plan.define(site)?;
+            for disk in &plan.machine.disks {
+                site.make_disk(workspace, disk)?;
+            }
+            plan.write_seed(site)
+        })?;
+        self.has_seed(&machine);
+        Ok(())
+    }
+
+    /// Removes every file, then the definition.
+    fn clear(&self) -> Outcome<()> {
+        lock(&self.host.seeds).remove(&self.workspace);
+        self.run("remove the machine's files", |site, workspace| site.remove_workspace(workspace))?;
+        self.undefine()
     }
 
     /// Removes the definition of a machine that is off.
-    fn forget(&self) -> Outcome<()> {
+    pub fn undefine(&self) -> Outcome<()> {
         self.run("remove the definition", |connection, workspace| {
             let Some(domain) = find(connection, workspace)? else { return Ok(()) };
-            let flags = sys::VIR_DOMAIN_UNDEFINE_NVRAM
-                | sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-                | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-                | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
-            unless_gone(domain.undefine_flags(flags)).map(drop)
+            unless_gone(domain.undefine_flags(UNDEFINE)).map(drop)
         })
     }
 
@@ -306,30 +308,30 @@ impl<'a> Machine<'a> {
     pub fn start(&self, args: &MachineArgs) -> Outcome<MachineStatus> {
         let machine = &args.machine;
         check(machine, self.host, self.call)?;
-        self.own()?;
-        if !matches!(self.state()?, Virtual::None | Virtual::Off(_)) {
-            return self.inspect();
-        }
-        let storage = &self.host.storage;
-        if storage.is_saved(&self.workspace) {
-            return Err(self.wrong_state("its memory is saved; starting it would throw that away").remedy("restore it"));
-        }
-        for disk in &machine.disks {
-            if !storage.disk(&self.workspace, &disk.name).exists() {
-                return Err(Failure::new(codes::NOT_FOUND, format!("its disk `{}` is not on the host", disk.name))
-                    .about(self.object())
-                    .remedy("stage it first"));
+        match self.own()? {
+            Virtual::None | Virtual::Off(_) => {}
+            Virtual::Saved => {
+                return Err(self.wrong_state("its memory is saved; starting it would throw that away").remedy("restore it"));
             }
+            runs => return Ok(self.told(&runs)),
         }
-        storage.make_folder(&self.workspace)?;
-        storage.end_restore(&self.workspace)?;
-        self.write_seed(machine)?;
-        let frame = self.frame(machine, None)?;
-        self.define(machine, &frame)?;
-        storage.clear_log(&self.workspace)?;
+        let plan = self.plan(machine, None)?;
         let flags = if args.paused { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
-        self.with_domain("start the machine", move |domain| domain.create_with_flags(flags))?;
-        self.inspect()
+        self.work("start the machine", move |site, workspace| {
+            plan.kernel(site)?;
+            let domain = plan.define(site)?;
+            plan.write_seed(site)?;
+            // Of an interrupted restore: from now on its disks change.
+            site.remove(&names::memory(workspace))?;
+            site.new_log(workspace)?;
+            match domain.create_with_flags(flags) {
+                Err(error) if error.code().is(ErrorNumber::OperationInvalid) && domain.is_active().unwrap_or(false) => Ok(()),
+                Err(error) => Err(plan.why_not(site, error)),
+                Ok(_started) => Ok(()),
+            }
+        })?;
+        self.has_seed(machine);
+        Ok(self.told(if args.paused { &Virtual::Paused("") } else { &Virtual::Running }))
     }
 
     /// Asks the guest to end, waits, then forces it. The answer's reason says which it was.
@@ -340,7 +342,7 @@ impl<'a> Machine<'a> {
         let mut forced = false;
         loop {
             match self.state()? {
-                Virtual::None | Virtual::Off(_) => break,
+                Virtual::None | Virtual::Off(_) | Virtual::Saved => break,
                 // A machine that stands still hears no button.
                 Virtual::Running if Instant::now() < end => {
                     if pressed.is_none_or(|at| at.elapsed() >= PRESS_AGAIN) {
@@ -428,33 +430,168 @@ impl<'a> Machine<'a> {
 
     /// Removes the machine and everything of it, from any state. Answers when libvirt has reported its absence.
     pub fn destroy(&self) -> Outcome<MachineStatus> {
-        self.own()?;
+        let mut state = self.own()?;
         let end = Instant::now() + VANISH;
-        loop {
-            match self.state()? {
-                Virtual::None => break,
-                Virtual::Running | Virtual::Paused(_) => self.unless_off("end the machine", |domain| domain.destroy())?,
-                Virtual::Off(_) => match self.forget() {
-                    // "Off" may be said before the tear-down has ended; then the definition is still held.
-                    Err(failure) if failure.code == codes::STATE && Instant::now() < end => {}
-                    other => other?,
-                },
-            }
-            if Instant::now() >= end {
-                return Err(self
-                    .wrong_state("libvirt does not let go of it")
-                    .remedy("see the log of libvirt on the host")
-                    .retry(Retry::Later));
-            }
+        let was = state.clone();
+        while matches!(state, Virtual::Running | Virtual::Paused(_)) {
+            self.unless_off("end the machine", |domain| domain.destroy())?;
             self.call.check().map_err(|failure| failure.about(self.object()))?;
-            if self.state()? != Virtual::None {
-                std::thread::sleep(GLANCE);
+            state = self.state()?;
+        }
+        loop {
+            match self.clear() {
+                // "Off" may be said before the tear-down has ended; then the definition is still held.
+                Err(failure) if failure.code == codes::STATE && Instant::now() < end => {
+                    self.call.check().map_err(|failure| failure.about(self.object()))?;
+                    std::thread::sleep(GLANCE);
+                }
+                other => break other?,
             }
         }
-        self.host.storage.remove(&self.workspace)?;
-        self.inspect()
+        if was == Virtual::None {
+            // Nobody knows what there was: files that libvirt has not read yet are looked for as well.
+            self.run("remove the machine's files", |site, workspace| {
+                site.refresh()?;
+                site.remove_workspace(workspace)
+            })?;
+        }
+        loop {
+            match self.state()? {
+                Virtual::None => return Ok(self.told(&Virtual::None)),
+                _ if Instant::now() >= end => {
+                    return Err(self
+                        .wrong_state("libvirt does not let go of it")
+                        .remedy("see the log of libvirt on the host")
+                        .retry(Retry::Later));
+                }
+                _ => {
+                    self.call.check().map_err(|failure| failure.about(self.object()))?;
+                    std::thread::sleep(GLANCE);
+                }
+            }
+        }
     }
 }
+
+/// What work on a machine needs to know; it is done on another thread.
+pub struct Plan {
+    /// The machine.
+    pub machine: MachineDoc,
+    /// Settings of the host.
+    pub settings: Settings,
+    /// What the probe saw.
+    pub seen: Seen,
+    /// What its memory was saved with.
+    pub saved: Option<Saved>,
+    seed: Option<Vec<u8>>,
+}
+
+impl Plan {
+    /// What the definition needs to know.
+    pub fn frame(&self, site: &Site) -> Frame {
+        let machine = &self.machine;
+        let of = |name: String| site.path(&name);
+        let own_cpu = if !self.settings.cpu.is_empty() {
+            self.settings.cpu.clone()
+        } else if self.seen.is_kvm() {
+            // Its definition stays what it was when the machine is saved; `host-model` is replaced by its parts.
+            "host-passthrough".to_owned()
+        } else {
+            "qemu64".to_owned()
+        };
+        let kept = |kept: Option<&String>, own: String| kept.filter(|kept| !kept.is_empty()).cloned().unwrap_or(own);
+        let kernel = match &machine.boot {
+            BootDoc::Kernel { kernel, initrd, .. } => {
+                let initrd = if initrd.is_empty() { String::new() } else { of(names::image(initrd)) };
+                Some((of(names::image(kernel)), initrd))
+            }
+            BootDoc::Disk { .. } => None,
+        };
+        let saved = self.saved.as_ref();
+        Frame {
+            kind: self.seen.domain_type(),
+            arch: self.seen.arch.clone(),
+            machine_type: kept(saved.map(|saved| &saved.machine_type), self.settings.machine.clone()),
+            cpu: kept(saved.map(|saved| &saved.cpu), own_cpu),
+            tb_cache_mib: self.settings.emulation_tb_cache_mib,
+            directory: site.folder.clone(),
+            kernel,
+            disks: machine.disks.iter().map(|disk| of(names::disk(&machine.workspace, &disk.name))).collect(),
+            seed: of(names::seed(&machine.workspace)),
+            console_log: of(names::console(&machine.workspace)),
+            nvram: of(names::nvram(&machine.workspace)),
+            saved: self.saved.clone(),
+        }
+    }
+
+    /// Refuses images that are not here, or not what they have to be.
+    pub fn images(&self, site: &Site) -> Result<(), Trouble> {
+        self.kernel(site)?;
+        for disk in &self.machine.disks {
+            site.disk_plan(&self.machine.workspace, disk)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a kernel that is not here.
+    pub fn kernel(&self, site: &Site) -> Result<(), Trouble> {
+        if let BootDoc::Kernel { kernel, initrd, .. } = &self.machine.boot {
+            for digest in [kernel, initrd].into_iter().filter(|digest| !digest.is_empty()) {
+                site.checked_image(digest, "raw")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the seed, if the machine has not that very one.
+    pub fn write_seed(&self, site: &Site) -> Result<(), Trouble> {
+        match &self.seed {
+            Some(seed) => site.write(&names::seed(&self.machine.workspace), seed),
+            None => Ok(()),
+        }
+    }
+
+    /// Defines the machine anew and compares what libvirt made of it.
+    pub fn define(&self, site: &Site) -> Result<Domain, Trouble> {
+        let frame = self.frame(site);
+        let xml = xml::domain(&self.machine, &frame)?;
+        // A definition without autostart: after the host's own restart the machine is off until the daemon says otherwise.
+        let domain = site.define_domain_xml_flags(&xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)?;
+        let back = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
+        if let Err(failure) = readback::compare(&back, &self.machine, &frame) {
+            domain.undefine_flags(UNDEFINE)?;
+            return Err(failure.detail(back).into());
+        }
+        Ok(domain)
+    }
+
+    /// The failure for a machine that did not start: a file that is missing is named.
+    fn why_not(&self, site: &Site, error: Error) -> Trouble {
+        let object = errors::workspace(&self.machine.workspace);
+        for disk in &self.machine.disks {
+            if matches!(site.seek(&names::disk(&self.machine.workspace, &disk.name)), Ok(None)) {
+                return Failure::new(codes::NOT_FOUND, format!("its disk `{}` is not on the host", disk.name))
+                    .about(object)
+                    .remedy("stage it first")
+                    .into();
+            }
+        }
+        error.into()
+    }
+}
+
+/// What tells one seed from another.
+fn seed_mark(machine: &MachineDoc) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&machine.seed.meta_data, &machine.seed.user_data, &machine.seed.network_config).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Everything that libvirt keeps of a domain goes with its definition.
+const UNDEFINE: u32 = sys::VIR_DOMAIN_UNDEFINE_NVRAM
+    | sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
 
 /// Whether a domain carries this backend's mark, with this folder.
 fn is_ours(domain: &Domain, directory: &str) -> bool {
@@ -464,18 +601,17 @@ fn is_ours(domain: &Domain, directory: &str) -> bool {
 
 /// Every machine of the daemon's on the host, and what the others use.
 pub fn list(host: &Arc<Host>, call: &Call) -> Outcome<HostListing> {
-    let directory = host.storage.root().to_string_lossy().into_owned();
-    let (ours, foreign) = host.run(call, "list machines", &host.object(), move |connection| {
-        let mut ours = BTreeSet::new();
+    let (ours, foreign) = host.run(call, "list machines", &host.object(), move |site| {
+        let mut ours = Vec::new();
         let mut foreign = Foreign::default();
-        for domain in connection.list_all_domains(0)? {
+        for domain in site.list_all_domains(0)? {
             let Some(name) = unless_gone(domain.name())? else { continue };
             if name.starts_with(probe::GUEST_PREFIX) {
                 continue;
             }
             let id = name.strip_prefix("vws-").filter(|id| is_workspace(id));
-            if let Some(id) = id.filter(|_id| is_ours(&domain, &directory)) {
-                ours.insert(id.to_owned());
+            if let Some(id) = id.filter(|_id| is_ours(&domain, &site.folder)) {
+                ours.push(status(id, &state_of(site, &domain, id)?));
                 continue;
             }
             // A guest that does not run uses no vCPU and no memory.
@@ -488,10 +624,9 @@ pub fn list(host: &Arc<Host>, call: &Call) -> Outcome<HostListing> {
         }
         Ok((ours, foreign))
     })?;
-    let mut all = ours;
-    all.extend(host.storage.workspaces()?);
-    let workspaces = all.iter().map(|workspace| Machine::new(host, workspace, call)?.inspect()).collect::<Outcome<Vec<_>>>()?;
-    let workspaces = workspaces.into_iter().filter(|status| status.state != MachineState::Absent).collect();
+    let mut workspaces: Vec<_> = ours.into_iter().filter(|status| status.state != MachineState::Absent).collect();
+    workspaces.sort_by(|one, other| one.workspace.cmp(&other.workspace));
+    workspaces.iter().for_each(|status| host.note(status));
     Ok(HostListing { workspaces, foreign })
 }
 
@@ -560,14 +695,13 @@ pub fn check(machine: &MachineDoc, host: &Arc<Host>, call: &Call) -> Outcome<()>
             needs.insert(if nic.kind == "user" { capabilities::NIC_LIMITS_USER } else { capabilities::NIC_LIMITS });
         }
     }
-    let can = probe::abilities(host, call)?;
     for need in needs {
-        match can.get(need).map(String::as_str) {
-            Some("") => {}
-            reason => {
+        match probe::ability(host, need, call)? {
+            None => {}
+            Some(reason) => {
                 return Err(Failure::new(
                     codes::UNSUPPORTED,
-                    format!("it needs `{need}`, which {} cannot do: {}", host.object(), reason.unwrap_or("unknown to it")),
+                    format!("it needs `{need}`, which {} cannot do: {reason}", host.object()),
                 )
                 .about(object)
                 .remedy("leave that out, or use a host that can"));

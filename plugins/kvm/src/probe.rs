@@ -5,17 +5,13 @@
 //! Must not know: workspaces.
 
 use crate::bootsector;
-use crate::errors;
 use crate::host::{Host, lock};
 use crate::machine;
 use crate::readback::Element;
 use crate::settings::Accelerator;
-use crate::storage::remove_quietly;
 use crate::xml;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +23,8 @@ use vws_plugin_api::sdk::{Call, Outcome};
 pub const GUEST_PREFIX: &str = "vws-probe-";
 /// How often the guest's marks are read.
 const GLANCE: Duration = Duration::from_millis(20);
+/// Longest remembered result that is read.
+const MOST_BYTES: usize = 64 << 10;
 
 /// Whose result it is: another libvirt, emulator or setting is another host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,8 +80,9 @@ fn dotted(version: u32) -> String {
     format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000)
 }
 
-fn remembered(host: &Host) -> PathBuf {
-    host.storage.root().join("probe.json")
+/// Volume that remembers what was seen: hosts may share a folder.
+fn remembered(claims: &Claims) -> String {
+    format!("vws-seen-{}.json", claims.identity.host_uuid)
 }
 
 /// What libvirt says without a guest.
@@ -152,8 +151,14 @@ pub fn seen(host: &Arc<Host>, call: &Call) -> Outcome<Seen> {
 fn look(host: &Arc<Host>, fresh: bool, call: &Call) -> Outcome<Seen> {
     let _one_at_a_time = lock(&host.probing);
     let claims = claims(host, call)?;
-    let path = remembered(host);
-    let known: Option<Seen> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let name = remembered(&claims);
+    let asked = name.clone();
+    let known = host.run(call, "read what an earlier probe saw", &host.object(), move |site| {
+        let Some(volume) = site.find(&asked)? else { return Ok(Vec::new()) };
+        site.head(&volume, MOST_BYTES)
+    })?;
+    // What was cut short is looked at anew.
+    let known: Option<Seen> = serde_json::from_slice(&known).ok();
     let seen = match known.filter(|seen| !fresh && seen.identity == claims.identity) {
         // Firmware comes and goes with packages; a guest is not needed to see it.
         Some(seen) => Seen { uefi: claims.uefi, ..seen },
@@ -161,7 +166,7 @@ fn look(host: &Arc<Host>, fresh: bool, call: &Call) -> Outcome<Seen> {
             let seen = boot(host, claims, call)?;
             let bytes = serde_json::to_vec_pretty(&seen)
                 .map_err(|error| Failure::new(codes::INTERNAL, format!("cannot write the probe's result: {error}")))?;
-            host.storage.write(&path, &bytes)?;
+            host.work(call, "remember what the probe saw", &host.object(), move |site, _gauge| site.write(&name, &bytes))?;
             seen
         }
     };
@@ -261,102 +266,103 @@ fn boot(host: &Arc<Host>, claims: Claims, call: &Call) -> Outcome<Seen> {
 }
 
 /// The files of one test guest; removed in the end.
-struct Files {
+struct Files<'a> {
+    host: &'a Arc<Host>,
     name: String,
-    disk: PathBuf,
-    serial: PathBuf,
 }
 
-impl Files {
-    fn make(host: &Host) -> Outcome<Self> {
+impl<'a> Files<'a> {
+    fn make(host: &'a Arc<Host>, call: &Call) -> Outcome<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!("{GUEST_PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let at = |ending: &str| host.storage.root().join(format!("{name}.{ending}"));
-        let files = Self { disk: at("img"), serial: at("log"), name };
-        fs::write(&files.disk, bootsector::image())
-            .and_then(|()| fs::write(&files.serial, b""))
-            .map_err(|error| errors::system(&error, "cannot write the test guest", &host.object()))?;
+        let files = Self { host, name };
+        let (disk, log) = (files.disk(), files.log());
+        host.work(call, "write the test guest", &host.object(), move |site, _gauge| {
+            site.write(&disk, &bootsector::image())?;
+            site.create_anew(&log).map(drop)
+        })?;
         Ok(files)
     }
 
-    fn marks(&self) -> String {
-        fs::read(&self.serial).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    fn disk(&self) -> String {
+        format!("{}.img", self.name)
     }
 
-    fn xml(&self, host: &Host, arch: &str, kind: &str, limited: bool) -> Outcome<String> {
-        xml::probe_guest(
-            &self.name,
-            kind,
-            arch,
-            &host.settings.machine,
-            &self.disk.to_string_lossy(),
-            &self.serial.to_string_lossy(),
-            limited,
-        )
+    fn log(&self) -> String {
+        format!("{}.log", self.name)
+    }
+
+    fn marks(&self, call: &Call) -> Outcome<String> {
+        let log = self.log();
+        let bytes = self.host.run(call, "read what the test guest said", &self.host.object(), move |site| {
+            let Some(volume) = site.find(&log)? else { return Ok(Vec::new()) };
+            site.head(&volume, MOST_BYTES)
+        })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Starts the guest.
+    fn start(&self, arch: &str, kind: &'static str, limited: bool, flags: u32, call: &Call) -> Outcome<()> {
+        let (name, disk, log, arch) = (self.name.clone(), self.disk(), self.log(), arch.to_owned());
+        let machine = self.host.settings.machine.clone();
+        self.host.work(call, "start a test guest", &self.host.object(), move |site, _gauge| {
+            let xml = xml::probe_guest(&name, kind, &arch, &machine, &site.path(&disk), &site.path(&log), limited)?;
+            // Destroyed by libvirt itself if this process goes away meanwhile.
+            Ok(site.create_domain_xml(&xml, sys::VIR_DOMAIN_START_AUTODESTROY | flags).map(drop)?)
+        })
     }
 }
 
-impl Drop for Files {
+impl Drop for Files<'_> {
+    /// A test guest that does not end is ended by libvirt together with the connection.
     fn drop(&mut self) {
-        remove_quietly(&self.disk);
-        remove_quietly(&self.serial);
+        let (name, files) = (self.name.clone(), [self.disk(), self.log()]);
+        let _ended_with_the_connection = self.host.run_own("end the test guest", &self.host.object(), move |site| {
+            if let Ok(domain) = site.lookup_domain_by_name(&name) {
+                domain.destroy()?;
+            }
+            files.iter().try_for_each(|file| site.remove(file))
+        });
     }
 }
 
 /// Boots the test guest and waits for its marks.
 fn guest(host: &Arc<Host>, arch: &str, kind: &'static str, call: &Call) -> Outcome<Run> {
-    let files = Files::make(host)?;
-    let xml = files.xml(host, arch, kind, false)?;
+    let files = Files::make(host, call)?;
     let object = host.object();
-    // Destroyed by libvirt itself if this process goes away meanwhile.
-    let started = host.run(call, "start a test guest", &object, move |connection| {
-        connection.create_domain_xml(&xml, sys::VIR_DOMAIN_START_AUTODESTROY).map(drop)
-    });
     let mut run = Run { marks: String::new(), took: Duration::ZERO, refused: None, cpu_shares: String::new() };
-    match started {
+    match files.start(arch, kind, false, 0, call) {
         Ok(()) => {}
         Err(failure) if failure.code == codes::HYPERVISOR || failure.code == codes::UNSUPPORTED => {
             run.refused = Some(failure.message);
             return Ok(run);
         }
-        Err(failure) => {
-            end(host, &files.name);
-            return Err(failure);
-        }
+        Err(failure) => return Err(failure),
     }
     let began = Instant::now();
     let deadline = Duration::from_millis(host.settings.probe_deadline_ms);
-    let mut ended = Ok(());
     while run.marks != bootsector::DONE && began.elapsed() < deadline {
-        if let Err(failure) = call.check() {
-            ended = Err(failure.about(object.clone()));
-            break;
-        }
+        call.check().map_err(|failure| failure.about(object.clone()))?;
         std::thread::sleep(GLANCE);
-        run.marks = files.marks();
+        run.marks = files.marks(call)?;
     }
     run.took = began.elapsed();
     let name = files.name.clone();
-    if ended.is_ok() {
-        run.cpu_shares = host.run(call, "look at a test guest", &object, move |connection| {
-            let domain = connection.lookup_domain_by_name(&name)?;
-            Ok(domain.scheduler_type().map_or_else(|error| one_line(error.message()), |_| String::new()))
-        })?;
-    }
-    end(host, &files.name);
-    ended.map(|()| run)
+    run.cpu_shares = host.run(call, "look at a test guest", &object, move |site| {
+        let domain = site.lookup_domain_by_name(&name)?;
+        Ok(domain.scheduler_type().map_or_else(|error| one_line(error.message()), |_| String::new()))
+    })?;
+    Ok(run)
 }
 
 /// Whether a NIC with a rate limit can be had: the reason why not.
 fn limited_nic(host: &Arc<Host>, arch: &str, kind: &'static str, call: &Call) -> Outcome<String> {
-    let files = Files::make(host)?;
-    let xml = files.xml(host, arch, kind, true)?;
-    let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
-    let started = host.run(call, "start a test guest with a limited NIC", &host.object(), move |connection| {
-        Ok(connection.create_domain_xml(&xml, flags).map_or_else(|error| one_line(error.message()), |_domain| String::new()))
-    });
-    end(host, &files.name);
-    started
+    let files = Files::make(host, call)?;
+    match files.start(arch, kind, true, sys::VIR_DOMAIN_START_PAUSED, call) {
+        Ok(()) => Ok(String::new()),
+        Err(failure) if [codes::CANCELLED, codes::TIMED_OUT, codes::UNREACHABLE].contains(&failure.code.as_str()) => Err(failure),
+        Err(failure) => Ok(one_line(&failure.message)),
+    }
 }
 
 /// What libvirt said, as a reason: one line.
@@ -364,36 +370,36 @@ fn one_line(said: &str) -> String {
     said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Ends a test guest. One that does not end is ended by libvirt together with the connection.
-fn end(host: &Arc<Host>, name: &str) {
-    let name = name.to_owned();
-    let _ended_with_the_connection =
-        host.run_own("end the test guest", &host.object(), move |connection| match connection.lookup_domain_by_name(&name) {
-            Ok(domain) => domain.destroy(),
-            Err(_gone) => Ok(()),
-        });
+/// Why the host cannot do or enforce what `need` names; nothing if it can.
+pub fn ability(host: &Arc<Host>, need: &str, call: &Call) -> Outcome<Option<String>> {
+    let seen = seen(host, call)?;
+    let reason = if need == capabilities::NIC_NETWORK && !seen.session {
+        networks_missing(host, call)?
+    } else {
+        static_abilities(&seen).get(need).map_or_else(|| "unknown to it".to_owned(), |reason| (*reason).to_owned())
+    };
+    Ok(Some(reason).filter(|reason| !reason.is_empty()))
 }
 
-/// Capability -> empty, or why not.
-pub fn abilities(host: &Arc<Host>, call: &Call) -> Outcome<BTreeMap<String, String>> {
-    let seen = seen(host, call)?;
+/// Why no network can be had; empty if one can.
+fn networks_missing(host: &Arc<Host>, call: &Call) -> Outcome<String> {
+    let some = host.run(call, "list networks", &host.object(), |site| {
+        Ok(!site.list_all_networks(sys::VIR_CONNECT_LIST_NETWORKS_ACTIVE)?.is_empty())
+    });
+    match some {
+        Ok(true) => Ok(String::new()),
+        Ok(false) => Ok("no network is active in libvirt on the host".to_owned()),
+        Err(failure) if failure.code == codes::UNSUPPORTED => Ok(failure.message),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What does not change while the host is what it was.
+fn static_abilities(seen: &Seen) -> BTreeMap<&'static str, &str> {
     let bridge = if seen.session { "a session libvirt has no right to attach guests to a bridge" } else { "" };
-    let network = if seen.session {
-        "a session libvirt has no networks".to_owned()
-    } else {
-        let some = host.run(call, "list networks", &host.object(), |connection| {
-            Ok(!connection.list_all_networks(sys::VIR_CONNECT_LIST_NETWORKS_ACTIVE)?.is_empty())
-        });
-        match some {
-            Ok(true) => String::new(),
-            Ok(false) => "no network is active in libvirt on the host".to_owned(),
-            Err(failure) if failure.code == codes::UNSUPPORTED => failure.message,
-            Err(failure) => return Err(failure),
-        }
-    };
-    Ok([
+    [
         (capabilities::BOOT_BIOS, ""),
-        (capabilities::BOOT_UEFI, &seen.uefi),
+        (capabilities::BOOT_UEFI, seen.uefi.as_str()),
         (capabilities::BOOT_KERNEL, ""),
         (capabilities::CPU_SHARES, &seen.cpu_shares),
         (capabilities::DISK_LIMITS, ""),
@@ -401,21 +407,32 @@ pub fn abilities(host: &Arc<Host>, call: &Call) -> Outcome<BTreeMap<String, Stri
         (capabilities::NIC_LIMITS_USER, "QEMU's user-mode network has no rate limits"),
         (capabilities::NIC_USER, ""),
         (capabilities::NIC_BRIDGE, bridge),
-        (capabilities::NIC_NETWORK, &network),
+        (capabilities::NIC_NETWORK, "a session libvirt has no networks"),
         (capabilities::PAUSE, ""),
         (capabilities::SERIALIZE, ""),
         (capabilities::CONSOLE, ""),
     ]
     .into_iter()
-    .map(|(name, reason)| (name.to_owned(), reason.to_owned()))
-    .collect())
+    .collect()
+}
+
+/// Capability -> empty, or why not.
+fn abilities(host: &Arc<Host>, seen: &Seen, call: &Call) -> Outcome<BTreeMap<String, String>> {
+    let mut all: BTreeMap<String, String> =
+        static_abilities(seen).into_iter().map(|(name, reason)| (name.to_owned(), reason.to_owned())).collect();
+    if !seen.session {
+        all.insert(capabilities::NIC_NETWORK.to_owned(), networks_missing(host, call)?);
+    }
+    Ok(all)
 }
 
 /// What the host is.
 pub fn facts(host: &Arc<Host>, fresh: bool, call: &Call) -> Outcome<HostFacts> {
     // A changed host is seen even if nobody asked for a fresh probe.
     let seen = look(host, fresh, call)?;
-    let node = host.run(call, "ask for the host's size", &host.object(), |connection| connection.node_info())?;
+    let (node, disk_gib, storage_id) = host.work(call, "ask for the host's size", &host.object(), |site, _gauge| {
+        Ok((site.node_info()?, site.room_gib()?, site.identity()?))
+    })?;
     Ok(HostFacts {
         hypervisor: seen.hypervisor(),
         accelerator: seen.accelerator.clone(),
@@ -423,9 +440,9 @@ pub fn facts(host: &Arc<Host>, fresh: bool, call: &Call) -> Outcome<HostFacts> {
         arch: seen.arch.clone(),
         vcpus: u64::from(node.cpus),
         memory_mib: node.memory / 1024,
-        disk_gib: host.storage.room_gib()?,
-        capabilities: abilities(host, call)?,
+        disk_gib,
+        capabilities: abilities(host, &seen, call)?,
         foreign: machine::list(host, call)?.foreign,
-        storage_id: String::new(),
+        storage_id,
     })
 }

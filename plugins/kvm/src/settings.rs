@@ -26,8 +26,12 @@ pub enum Accelerator {
 pub struct Settings {
     /// libvirt connection URI.
     pub uri: String,
-    /// Folder of this host's images, disks, seeds, saves and console logs: an absolute path, the same here and for libvirt.
-    pub directory: PathBuf,
+    /// Folder on the host for images, disks, seeds, saves and console logs: a storage pool is found or defined there.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
+    /// Instead: name of a storage pool of the host's libvirt whose volumes are files.
+    #[serde(default)]
+    pub pool: Option<String>,
     /// How guests run.
     #[serde(default = "accelerator")]
     pub accelerator: Accelerator,
@@ -80,9 +84,18 @@ pub fn read(value: Value) -> Outcome<Settings> {
     let wrong =
         |member: &str, fact: &str| Err(Failure::new(codes::INVALID, fact).about(format!("setting `{member}` of the host")));
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if !settings.directory.is_absolute() || settings.directory.to_str().is_none_or(|path| path.contains(|c: char| c.is_control()))
+    if let Some(directory) = &settings.directory
+        && (!directory.is_absolute() || directory.to_str().is_none_or(|path| path.contains(|c: char| c.is_control())))
     {
         return wrong("directory", "it has to be an absolute path in UTF-8, without control characters");
+    }
+    if settings.pool.as_ref().is_some_and(|pool| pool.is_empty() || pool.contains(|c: char| c.is_control())) {
+        return wrong("pool", "it has to be the name of a storage pool");
+    }
+    match (&settings.directory, &settings.pool) {
+        (Some(_), None) | (None, Some(_)) => {}
+        (Some(_), Some(_)) => return wrong("pool", "`directory` is set as well; only one of the two says where files are"),
+        (None, None) => return wrong("directory", "neither it nor `pool` is set; for instance /var/lib/vws/host"),
     }
     if settings.uri.is_empty() {
         return wrong("uri", "it is empty; for instance qemu:///system");
@@ -111,11 +124,13 @@ pub fn schema() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
-        "required": ["uri", "directory"],
+        "required": ["uri"],
+        "oneOf": [{"required": ["directory"]}, {"required": ["pool"]}],
         "additionalProperties": false,
         "properties": {
             "uri": {"type": "string", "minLength": 1, "description": "libvirt connection URI, for instance qemu:///system, qemu:///session, qemu+ssh://host/system?no_tty=1"},
-            "directory": {"type": "string", "pattern": "^/", "description": "folder of this host's images, disks, seeds, saves and console logs; the same path for this plugin and for libvirt, and one folder for each host"},
+            "directory": {"type": "string", "pattern": "^/", "description": "folder on the host for images, disks, seeds, saves and console logs; a libvirt storage pool is found or defined there. One folder for each host, or one that hosts share"},
+            "pool": {"type": "string", "minLength": 1, "description": "instead of `directory`: name of a storage pool of the host's libvirt whose volumes are files"},
             "accelerator": {"enum": ["probe", "kvm", "emulation"], "default": "probe", "description": "how guests run; `probe` decides by booting a tiny guest"},
             "probe_deadline_ms": {"type": "integer", "minimum": 500, "maximum": 600_000, "default": probe_deadline_ms(), "description": "how long the tiny guest may take, for each accelerator tried"},
             "machine": {"type": "string", "default": machine(), "description": "machine type of new machines"},
@@ -151,6 +166,9 @@ mod tests {
             read(settings).unwrap_err()
         };
         assert!(with("directory", json!("srv")).object.contains("directory"));
+        assert!(with("pool", json!("default")).message.contains("directory"));
+        assert!(read(json!({"uri": "qemu:///system"})).unwrap_err().object.contains("directory"));
+        assert_eq!(read(json!({"uri": "qemu:///system", "pool": "default"})).unwrap().pool.as_deref(), Some("default"));
         assert!(with("machine", json!("pc' x='")).object.contains("machine"));
         assert!(with("probe_deadline_ms", json!(0)).message.contains("500"));
         assert!(with("colour", json!(1)).message.contains("colour"));

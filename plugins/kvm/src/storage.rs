@@ -1,37 +1,77 @@
-//! The files of a host: images, disks, seeds, saves and console logs, under one folder.
+//! The files of a host, as volumes of one of its libvirt's storage pools: images, disks, seeds, saves and console logs.
 //!
-//! Owns: every path, and every change of a file. This is the seam where a host without a shared folder will get its own
-//! implementation; for now the folder has the same path here and for libvirt. Must not know: libvirt connections.
+//! Owns: every name, and every change of a volume. All of it goes through libvirt, so that the host may be anywhere, and whatever
+//! libvirt or QEMU wrote there as another user can be read. Must not know: machines' definitions.
 //!
-//! | path | what |
+//! | volume | what |
 //! |-|-|
-//! | `images/<sha256>` | an image, read-only; being there means being complete |
-//! | `workspaces/<id>/disk-N.qcow2` | a disk |
-//! | `workspaces/<id>/seed.img`, `console.log`, `nvram.fd` | seed, console, UEFI variables |
-//! | `workspaces/<id>/memory.save`, `saved.json` | a saved machine's memory, and what it needs |
-//! | `probe.json` | what the last probe saw |
+//! | `vws-image-<sha256>` | an image; it counts only beside `vws-image-<sha256>.done` |
+//! | `vws-image-<sha256>.put` | somebody is sending it |
+//! | `vws-<id>-disk-N.qcow2` | a disk |
+//! | `vws-<id>-seed.img`, `-console.log`, `-nvram.fd` | seed, console, UEFI variables |
+//! | `vws-<id>-memory.save` | a saved machine's memory; complete if it begins with what libvirt writes last |
+//! | `vws-storage-<random>` | names the storage itself |
+//! | `vws-seen-<host>.json` | what the last probe saw |
 //!
-//! Whatever is being written is named `*.part` and renamed when it is complete and on the disk.
+//! libvirt reads a pool's folder when it is told to, not when a file appears: volumes are made before QEMU or libvirt writes
+//! them, and the pool is read anew only where a volume that has to be there is not known.
 
 use crate::errors;
-use rustix::fs::FallocateFlags;
-use serde::Deserialize;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use crate::host::{Gauge, lock};
+use crate::qcow2::{self, Header};
+use crate::readback::Element;
+use crate::settings::Settings;
+use crate::stream::{self, Source};
+use crate::xml::Tree;
+use std::collections::HashMap;
+use std::io::Read;
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
-use vws_plugin_api::doc::{DiskDoc, DiskSourceDoc, Failure, LogDoc, Retry, codes};
-use vws_plugin_api::sdk::{Call, Outcome};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use virt::connect::Connect;
+use virt::error::{Error, ErrorNumber};
+use virt::storage_pool::StoragePool;
+use virt::storage_vol::StorageVol;
+use virt_sys as sys;
+use vws_plugin_api::doc::{DiskDoc, DiskSourceDoc, Failure, ImageOnHost, LogDoc, Retry, codes};
+use vws_plugin_api::sdk::Outcome;
 
-/// What QEMU writes in front of a memory file when the save is complete, and nothing else does.
-const SAVED_MAGIC: &[u8; 16] = b"LibvirtQemudSave";
-/// How much is copied between two looks at the call.
-const CHUNK: u64 = 8 << 20;
+/// What libvirt writes in front of a memory file when the save is complete, and nothing else does.
+pub const SAVED_MAGIC: &[u8; 16] = b"LibvirtQemudSave";
+/// An image that somebody else sends and that has not grown for so long is sent by us.
+const STALE: Duration = Duration::from_secs(10);
+/// How often an image that somebody else sends is looked at.
+const GLANCE: Duration = Duration::from_millis(100);
+/// How long a pool that is busy is asked again before that is a failure.
+const BUSY: Duration = Duration::from_secs(10);
+/// A console log is looked for under its rotated names at most so often.
+const ROTATED: Duration = Duration::from_secs(5);
+/// Pools whose volumes are files below one folder.
+const FILE_POOLS: [&str; 4] = ["dir", "fs", "netfs", "vstorage"];
 
-/// Whether `id` is a workspace id: 32 lower-case hexadecimal digits. Nothing else ever becomes part of a path.
+/// What can go wrong while working with libvirt: its own error, or a failure that is worded already.
+#[derive(Debug)]
+pub enum Trouble {
+    /// libvirt's.
+    Libvirt(Error),
+    /// Ours.
+    Plain(Box<Failure>),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Libvirt(error)
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Plain(Box::new(failure))
+    }
+}
+
+/// Whether `id` is a workspace id: 32 lower-case hexadecimal digits. Nothing else ever becomes part of a name.
 pub fn is_workspace(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
@@ -41,219 +81,531 @@ pub fn is_digest(digest: &str) -> bool {
     digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// The files of one host.
-#[derive(Clone, Debug)]
-pub struct Storage {
-    root: PathBuf,
-}
-
-/// What `qemu-img info` says of a file.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct DiskInfo {
-    /// Size that a guest sees.
-    pub virtual_size: u64,
-    /// Path of the file below.
-    #[serde(default)]
-    pub backing_filename: String,
-    /// Its format.
-    #[serde(default)]
-    pub backing_filename_format: String,
-    #[serde(default)]
-    format_specific: serde_json::Value,
-}
-
-impl DiskInfo {
-    /// Whether the bytes are in another file: an image of that kind could name any file of the host.
-    pub fn has_data_file(&self) -> bool {
-        let data = &self.format_specific["data"];
-        !data["data-file"].is_null() || data["data-file-raw"] == true
+/// Names of volumes.
+pub mod names {
+    /// An image.
+    pub fn image(digest: &str) -> String {
+        format!("vws-image-{digest}")
+    }
+    /// What says that an image is complete.
+    pub fn done(digest: &str) -> String {
+        format!("vws-image-{digest}.done")
+    }
+    /// What says that an image is being sent.
+    pub fn put(digest: &str) -> String {
+        format!("vws-image-{digest}.put")
+    }
+    /// A file of a workspace.
+    pub fn file(workspace: &str, name: &str) -> String {
+        format!("vws-{workspace}-{name}")
+    }
+    /// A disk.
+    pub fn disk(workspace: &str, disk: &str) -> String {
+        file(workspace, &format!("{disk}.qcow2"))
+    }
+    /// Its seed.
+    pub fn seed(workspace: &str) -> String {
+        file(workspace, "seed.img")
+    }
+    /// Its console's log.
+    pub fn console(workspace: &str) -> String {
+        file(workspace, "console.log")
+    }
+    /// Its saved memory.
+    pub fn memory(workspace: &str) -> String {
+        file(workspace, "memory.save")
+    }
+    /// Its firmware's variables.
+    pub fn nvram(workspace: &str) -> String {
+        file(workspace, "nvram.fd")
+    }
+    /// A disk on the way to being complete in itself.
+    pub fn flat(workspace: &str) -> String {
+        file(workspace, "flat.qcow2")
     }
 }
 
-impl Storage {
-    /// The files under `root`; its folders are made if they are missing.
-    pub fn open(root: &Path) -> Outcome<Self> {
-        let storage = Self { root: root.to_owned() };
-        // Guests may run as another user: they may pass through, but cannot list.
-        for folder in [storage.root.clone(), storage.root.join("images"), storage.root.join("workspaces")] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o711)
-                .create(&folder)
-                .map_err(|error| storage.failed(&error, "cannot make it", &folder))?;
+/// A connection to libvirt and the pool that holds what is ours.
+pub struct Site {
+    connection: Connect,
+    pool: StoragePool,
+    /// The pool's folder, as the host sees it.
+    pub folder: String,
+    /// What is known of images, which never change: by digest and format.
+    images: Mutex<HashMap<(String, String), Header>>,
+    rotated: Mutex<HashMap<String, Instant>>,
+}
+
+impl Deref for Site {
+    type Target = Connect;
+
+    fn deref(&self) -> &Connect {
+        &self.connection
+    }
+}
+
+/// Whether an error says that there is no such volume.
+fn is_missing(error: &Error) -> bool {
+    error.code().is(ErrorNumber::NoStorageVolume)
+}
+
+fn none_if_missing<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn volume_xml(name: &str, bytes: u64, format: &str, backing: Option<(&str, &str)>) -> Outcome<String> {
+    let mut tree = Tree::new();
+    tree.parent("volume", &[], |tree| {
+        tree.text("name", &[], name)?;
+        tree.text("capacity", &[("unit", "bytes")], &bytes.to_string())?;
+        if format == "raw" {
+            // Nothing is reserved: a file has the room that was written.
+            tree.text("allocation", &[("unit", "bytes")], "0")?;
         }
-        Ok(storage)
-    }
+        tree.parent("target", &[], |tree| {
+            tree.leaf("format", &[("type", format)])?;
+            tree.parent("permissions", &[], |tree| {
+                // An image is read by every guest; QEMU may run as anybody.
+                tree.text("mode", &[], if name.starts_with("vws-image-") { "0644" } else { "0600" })
+            })?;
+            if format == "qcow2" { tree.text("compat", &[], "1.1") } else { Ok(()) }
+        })?;
+        if let Some((path, format)) = backing {
+            tree.parent("backingStore", &[], |tree| {
+                tree.text("path", &[], path)?;
+                tree.leaf("format", &[("type", format)])
+            })?;
+        }
+        Ok(())
+    })
+    .map_err(|error| Failure::new(codes::INTERNAL, format!("volume XML: {error}")))?;
+    tree.finish()
+}
 
-    fn failed(&self, error: &io::Error, what: &str, path: &Path) -> Failure {
-        errors::system(error, what, &format!("`{}`", path.display()))
-    }
+fn pool_xml(name: &str, folder: &str) -> Outcome<String> {
+    let mut tree = Tree::new();
+    tree.parent("pool", &[("type", "dir")], |tree| {
+        tree.text("name", &[], name)?;
+        tree.parent("target", &[], |tree| {
+            tree.text("path", &[], folder)?;
+            // Guests may run as another user: they may pass through, but cannot list.
+            tree.parent("permissions", &[], |tree| tree.text("mode", &[], "0711"))
+        })
+    })
+    .map_err(|error| Failure::new(codes::INTERNAL, format!("pool XML: {error}")))?;
+    tree.finish()
+}
 
-    /// The folder itself.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
+/// The name of the pool that this backend defines for a folder: the same for the same folder, another one for another.
+fn pool_name(folder: &str) -> String {
+    let last = folder.rsplit('/').next().unwrap_or_default();
+    let last: String = last.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(32).collect();
+    // FNV-1a, 64 bits.
+    let hash =
+        folder.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("vws-{last}-{hash:016x}")
+}
 
-    /// Path of an image.
-    pub fn image(&self, digest: &str) -> PathBuf {
-        self.root.join("images").join(digest)
-    }
-
-    /// Folder of a workspace.
-    pub fn folder(&self, workspace: &str) -> PathBuf {
-        self.root.join("workspaces").join(workspace)
-    }
-
-    /// Path of a workspace's file.
-    pub fn file(&self, workspace: &str, name: &str) -> PathBuf {
-        self.folder(workspace).join(name)
-    }
-
-    /// Path of a disk.
-    pub fn disk(&self, workspace: &str, disk: &str) -> PathBuf {
-        self.folder(workspace).join(format!("{disk}.qcow2"))
-    }
-
-    /// Workspaces that have a folder here.
-    pub fn workspaces(&self) -> Outcome<Vec<String>> {
-        let folder = self.root.join("workspaces");
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(|error| self.failed(&error, "cannot read it", &folder))? {
-            let entry = entry.map_err(|error| self.failed(&error, "cannot read it", &folder))?;
-            if let Some(name) = entry.file_name().to_str().filter(|name| is_workspace(name)) {
-                found.push(name.to_owned());
+impl Site {
+    /// The pool of the settings on this connection: found, or defined; and active.
+    pub fn open(connection: Connect, settings: &Settings) -> Result<Self, Trouble> {
+        let pool = match (&settings.pool, &settings.directory) {
+            (Some(name), _) => connection.lookup_storage_pool_by_name(name).map_err(|error| {
+                Failure::new(codes::NOT_FOUND, format!("its libvirt has no storage pool `{name}`: {}", error.message()))
+                    .remedy("define that pool on the host, or correct the setting `pool`")
+            })?,
+            (None, Some(folder)) => Self::pool_at(&connection, &folder.to_string_lossy())?,
+            (None, None) => return Err(Failure::new(codes::INVALID, "neither `pool` nor `directory` is set").into()),
+        };
+        let name = pool.name()?;
+        if !pool.is_active()?
+            && let Err(first) = pool.create(0)
+        {
+            // Its folder may be missing.
+            if pool.build(0).and_then(|()| pool.create(0)).is_err() {
+                return Err(Failure::new(
+                    codes::HYPERVISOR,
+                    format!("its storage pool `{name}` cannot be started: {}", first.message()),
+                )
+                .remedy("see that the pool's folder exists on the host and that libvirt may use it")
+                .retry(Retry::Later)
+                .into());
             }
         }
-        found.sort();
+        let described = Element::parse(&pool.xml_desc(0)?)?;
+        let kind = described.attribute("type");
+        let folder = described.text_at(&["target", "path"]).to_owned();
+        if !FILE_POOLS.contains(&kind) || folder.is_empty() {
+            return Err(Failure::new(codes::UNSUPPORTED, format!("its storage pool `{name}` is of type `{kind}`"))
+                .remedy(format!("use a pool whose volumes are files: {}", FILE_POOLS.join(", ")))
+                .into());
+        }
+        Ok(Self { connection, pool, folder, images: Mutex::new(HashMap::new()), rotated: Mutex::new(HashMap::new()) })
+    }
+
+    fn pool_at(connection: &Connect, folder: &str) -> Result<StoragePool, Trouble> {
+        let own = pool_name(folder);
+        if let Ok(pool) = connection.lookup_storage_pool_by_name(&own) {
+            return Ok(pool);
+        }
+        for pool in connection.list_all_storage_pools(0)? {
+            let described = Element::parse(&pool.xml_desc(0)?)?;
+            if described.text_at(&["target", "path"]).trim_end_matches('/') == folder.trim_end_matches('/') {
+                return Ok(pool);
+            }
+        }
+        let pool = connection.define_storage_pool_xml(&pool_xml(&own, folder)?, 0)?;
+        pool.set_autostart(true)?;
+        Ok(pool)
+    }
+
+    /// The path of a volume, as the host sees it.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder.trim_end_matches('/'))
+    }
+
+    /// Lets libvirt read the folder anew.
+    pub fn refresh(&self) -> Result<(), Error> {
+        let end = Instant::now() + BUSY;
+        loop {
+            match self.pool.refresh(0) {
+                // A volume is being made in it.
+                Err(error) if error.message().contains("asynchronous jobs") && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// A volume, if libvirt knows it.
+    pub fn find(&self, name: &str) -> Result<Option<StorageVol>, Error> {
+        none_if_missing(self.pool.lookup_storage_vol_by_name(name))
+    }
+
+    /// A volume, if its file is there, known or not.
+    pub fn seek(&self, name: &str) -> Result<Option<StorageVol>, Error> {
+        if let Some(volume) = self.find(name)? {
+            return Ok(Some(volume));
+        }
+        self.refresh()?;
+        self.find(name)
+    }
+
+    /// Makes a volume; nothing if there is one of that name.
+    pub fn create(
+        &self,
+        name: &str,
+        bytes: u64,
+        format: &str,
+        backing: Option<(&str, &str)>,
+    ) -> Result<Option<StorageVol>, Trouble> {
+        let xml = volume_xml(name, bytes, format, backing)?;
+        match StorageVol::create_xml(&self.pool, &xml, 0) {
+            Ok(volume) => Ok(Some(volume)),
+            Err(error) if error.code().is(ErrorNumber::StorageVolExist) => Ok(None),
+            Err(error) if error.code().is(ErrorNumber::OperationInvalid) && error.message().contains("already exists") => {
+                self.refresh()?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes an empty file of its own, in place of one that is there.
+    pub fn create_anew(&self, name: &str) -> Result<StorageVol, Trouble> {
+        for _attempt in 0..3 {
+            if let Some(volume) = self.create(name, 0, "raw", None)? {
+                return Ok(volume);
+            }
+            self.remove(name)?;
+        }
+        Err(Failure::new(codes::HYPERVISOR, format!("volume `{name}` comes back as often as it is removed")).into())
+    }
+
+    /// Removes a volume, if it is there.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        match self.find(name)? {
+            Some(volume) => none_if_missing(volume.delete(0)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a small file as a whole, in place of what is there.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Trouble> {
+        let volume = self.create_anew(name)?;
+        stream::write(self, &volume, 0, bytes)
+    }
+
+    /// The first bytes of a volume.
+    pub fn head(&self, volume: &StorageVol, length: usize) -> Result<Vec<u8>, Error> {
+        stream::read(self, volume, 0, length as u64)
+    }
+
+    /// How long the file is, in bytes.
+    pub fn length(&self, volume: &StorageVol) -> Result<u64, Error> {
+        Ok(volume.info_flags(sys::VIR_STORAGE_VOL_GET_PHYSICAL)?.allocation)
+    }
+
+    /// Every volume of ours with its name. One call.
+    pub fn volumes(&self) -> Result<Vec<(String, StorageVol)>, Error> {
+        let mut found = Vec::new();
+        for volume in self.pool.list_all_volumes(0)? {
+            let name = volume.name()?;
+            if name.starts_with("vws-") {
+                found.push((name, volume));
+            }
+        }
         Ok(found)
     }
 
-    /// Room for disks in GiB: what is free, and what workspaces and images of this folder hold.
-    pub fn room_gib(&self) -> Outcome<u64> {
-        let at =
-            rustix::fs::statvfs(&self.root).map_err(|error| self.failed(&error.into(), "cannot see its room", &self.root))?;
-        let mut bytes = at.f_bavail.saturating_mul(at.f_frsize);
-        let mut folders = vec![self.root.clone()];
-        while let Some(folder) = folders.pop() {
+    /// Removes every file of a workspace.
+    pub fn remove_workspace(&self, workspace: &str) -> Result<(), Error> {
+        let prefix = names::file(workspace, "");
+        for (_name, volume) in self.volumes()?.iter().filter(|(name, _)| name.starts_with(&prefix)) {
+            none_if_missing(volume.delete(0))?;
+        }
+        lock(&self.rotated).remove(workspace);
+        Ok(())
+    }
+
+    /// Room for disks in GiB: what is free, and what is ours.
+    pub fn room_gib(&self) -> Result<u64, Error> {
+        self.refresh()?;
+        let mut bytes = self.pool.info()?.available;
+        for (_name, volume) in self.volumes()? {
             // What vanishes while it is counted was not there.
-            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                match entry.metadata() {
-                    Ok(meta) if meta.is_dir() => folders.push(entry.path()),
-                    Ok(meta) => bytes = bytes.saturating_add(meta.blocks().saturating_mul(512)),
-                    Err(_) => {}
-                }
-            }
+            bytes = bytes.saturating_add(none_if_missing(volume.info())?.map_or(0, |info| info.allocation));
         }
         Ok(bytes >> 30)
     }
 
+    /// Identity of the storage: hosts that read the same folder answer the same.
+    pub fn identity(&self) -> Result<String, Trouble> {
+        const PREFIX: &str = "vws-storage-";
+        // Of two that were made at once, everybody takes the first.
+        let first = || -> Result<Option<String>, Error> {
+            let mut marks: Vec<_> = self.volumes()?.into_iter().map(|(name, _)| name).collect();
+            marks.retain(|name| name.starts_with(PREFIX));
+            marks.sort();
+            Ok(marks.first().and_then(|name| name.strip_prefix(PREFIX)).map(str::to_owned))
+        };
+        if let Some(mark) = first()? {
+            return Ok(mark);
+        }
+        let mut random = [0; 16];
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut random))
+            .map_err(|error| errors::system(&error, "cannot read random bytes", "/dev/urandom"))?;
+        let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.create(&format!("{PREFIX}{random}"), 0, "raw", None)?;
+        self.refresh()?;
+        first()?.ok_or_else(|| Failure::new(codes::HYPERVISOR, "its storage does not keep what is put there").into())
+    }
+
     // ---- images ------------------------------------------------------------------------------------------------------
 
-    /// Those of `digests` that are not here.
-    pub fn missing_images(&self, digests: Vec<String>) -> Outcome<Vec<String>> {
+    /// Those of `digests` that are not here, complete.
+    pub fn missing_images(&self, digests: Vec<String>) -> Result<Vec<String>, Trouble> {
         if let Some(digest) = digests.iter().find(|digest| !is_digest(digest)) {
-            return Err(not_a_digest(digest));
+            return Err(not_a_digest(digest).into());
         }
-        Ok(digests.into_iter().filter(|digest| !self.image(digest).exists()).collect())
-    }
-
-    /// Stores the image that `from` reads.
-    pub fn put_image(&self, digest: &str, size_bytes: u64, from: OwnedFd, call: &Call) -> Outcome<()> {
-        if !is_digest(digest) {
-            return Err(not_a_digest(digest));
-        }
-        let path = self.image(digest);
-        if path.exists() {
-            return Ok(());
-        }
-        let object = format!("image `{digest}`");
-        let part = Part::create(&path, 0o444, &object)?;
-        let mut source = File::from(from);
-        // A reflink costs nothing where the file system has it; where it has not, bytes are copied.
-        let cloned = rustix::fs::ioctl_ficlone(&part.file, &source).is_ok();
-        let copied = if cloned {
-            part.file.metadata().map_err(|error| errors::system(&error, "cannot store it", &object))?.len()
-        } else {
-            copy(&mut source, &part.file, size_bytes, "copy the image to the host", call, &object)?
-        };
-        if copied != size_bytes {
-            return Err(Failure::new(codes::DAMAGED, format!("{copied} bytes came instead of {size_bytes}"))
-                .about(object)
-                .remedy("import the image again"));
-        }
-        part.keep()
-    }
-
-    /// Removes an image that no disk uses.
-    pub fn remove_image(&self, digest: &str) -> Outcome<()> {
-        if !is_digest(digest) {
-            return Err(not_a_digest(digest));
-        }
-        let path = self.image(digest);
-        for workspace in self.workspaces()? {
-            if self.uses_image(&workspace, digest)? {
-                return Err(Failure::new(codes::STATE, format!("a disk of workspace `{workspace}` is made from it"))
-                    .about(format!("image `{digest}`"))
-                    .remedy("destroy that workspace first"));
-            }
-        }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(&error, "cannot remove it", &path)),
-            _ => Ok(()),
-        }
-    }
-
-    fn uses_image(&self, workspace: &str, digest: &str) -> Outcome<bool> {
-        let folder = self.folder(workspace);
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.extension().is_some_and(|extension| extension == "qcow2") {
-                // A disk that cannot be read may use any image.
-                if info(&path, "qcow2")?.backing_filename.ends_with(digest) {
-                    return Ok(true);
+        let missing = |digests: Vec<String>| -> Result<Vec<String>, Error> {
+            let mut missing = Vec::new();
+            for digest in digests {
+                if self.find(&names::done(&digest))?.is_none() || self.find(&names::image(&digest))?.is_none() {
+                    missing.push(digest);
                 }
             }
+            Ok(missing)
+        };
+        let unknown = missing(digests)?;
+        if unknown.is_empty() {
+            return Ok(unknown);
         }
-        // A kernel is read at each start; the machine says in `uses` what it needs.
-        Ok(fs::read_to_string(folder.join("uses")).is_ok_and(|text| text.lines().any(|line| line == digest)))
+        // Another host may have put it into the same folder.
+        self.refresh()?;
+        Ok(missing(unknown)?)
     }
 
-    // ---- disks and seeds -----------------------------------------------------------------------------------------------
-
-    /// Makes the folder of a workspace. Whether it is new.
-    pub fn make_folder(&self, workspace: &str) -> Outcome<bool> {
-        let folder = self.folder(workspace);
-        match DirBuilder::new().mode(0o711).create(&folder) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(self.failed(&error, "cannot make it", &folder)),
+    /// Stores the image that `from` reads. If somebody else is sending it to the same storage, that is waited for.
+    pub fn put_image(&self, digest: &str, size_bytes: u64, from: OwnedFd, gauge: &Gauge) -> Result<(), Trouble> {
+        let mut seen = None;
+        loop {
+            gauge.check()?;
+            if self.missing_images(vec![digest.to_owned()])?.is_empty() {
+                return Ok(());
+            }
+            if self.create(&names::put(digest), 0, "raw", None)?.is_some() {
+                break;
+            }
+            let length = match self.find(&names::image(digest))? {
+                Some(volume) => none_if_missing(self.length(&volume))?,
+                None => None,
+            };
+            match seen {
+                Some((known, since)) if known == length => {
+                    let since: Instant = since;
+                    if since.elapsed() >= STALE {
+                        break;
+                    }
+                }
+                _ => seen = Some((length, Instant::now())),
+            }
+            std::thread::sleep(GLANCE);
         }
+        let sent = self.send_image(digest, size_bytes, from, gauge);
+        if sent.is_err() {
+            // Best effort: what is left of it does not count, and is replaced by the next attempt.
+            let _first_told = self.remove(&names::image(digest));
+        }
+        let _replaced_when_stale = self.remove(&names::put(digest));
+        sent
     }
 
-    /// Remembers which images a machine reads directly, so that they are kept.
-    pub fn note_uses(&self, workspace: &str, digests: &[&str]) -> Outcome<()> {
-        self.write(&self.file(workspace, "uses"), digests.join("\n").as_bytes())
+    fn send_image(&self, digest: &str, size_bytes: u64, from: OwnedFd, gauge: &Gauge) -> Result<(), Trouble> {
+        let volume = self.create_anew(&names::image(digest))?;
+        let came = stream::upload(self, &volume, 0, &mut Source::new(from), gauge)?;
+        let wrong = |bytes: u64| {
+            Failure::new(codes::DAMAGED, format!("{bytes} bytes came instead of {size_bytes}")).remedy("import the image again")
+        };
+        if came != size_bytes {
+            return Err(wrong(came).into());
+        }
+        // What the host has is what counts.
+        let stored = self.length(&volume)?;
+        if stored != size_bytes {
+            return Err(wrong(stored).into());
+        }
+        lock(&self.images).retain(|(known, _), _| known != digest);
+        self.create(&names::done(digest), 0, "raw", None).map(drop)
     }
 
-    /// Makes a disk, if it is not there.
-    pub fn make_disk(&self, workspace: &str, disk: &DiskDoc, call: &Call) -> Outcome<()> {
-        let path = self.disk(workspace, &disk.name);
-        if path.exists() {
-            return Ok(());
+    /// The images that are here, complete.
+    pub fn images(&self) -> Result<Vec<ImageOnHost>, Error> {
+        self.refresh()?;
+        let volumes: HashMap<String, StorageVol> = self.volumes()?.into_iter().collect();
+        let mut images = Vec::new();
+        for name in volumes.keys() {
+            let digest = name.strip_prefix("vws-image-").and_then(|rest| rest.strip_suffix(".done"));
+            let Some(digest) = digest.filter(|digest| is_digest(digest)) else { continue };
+            let Some(volume) = volumes.get(&names::image(digest)) else { continue };
+            if let Some(size_bytes) = none_if_missing(self.length(volume))? {
+                images.push(ImageOnHost { digest: digest.to_owned(), size_bytes });
+            }
         }
-        let object = format!("disk `{}` of workspace `{workspace}`", disk.name);
-        let part = part_name(&path);
-        let size_bytes = disk.size_mib.checked_mul(1 << 20).filter(|size| i64::try_from(*size).is_ok()).ok_or_else(|| {
-            Failure::new(codes::INVALID, format!("{} MiB are more than a disk can have", disk.size_mib)).about(&object)
+        images.sort_by(|one, other| one.digest.cmp(&other.digest));
+        Ok(images)
+    }
+
+    /// Removes an image that no disk and no definition uses.
+    pub fn remove_image(&self, digest: &str) -> Result<(), Trouble> {
+        if !is_digest(digest) {
+            return Err(not_a_digest(digest).into());
+        }
+        let path = self.path(&names::image(digest));
+        let used = |by: &str| {
+            Failure::new(codes::STATE, format!("workspace `{by}` uses it"))
+                .about(format!("image `{digest}`"))
+                .remedy("destroy that workspace first")
+        };
+        self.refresh()?;
+        for (name, volume) in self.volumes()? {
+            let Some(rest) = name.strip_prefix("vws-").filter(|_| name.ends_with(".qcow2")) else { continue };
+            let Some(described) = none_if_missing(volume.xml_desc(0))? else { continue };
+            if Element::parse(&described)?.text_at(&["backingStore", "path"]) == path {
+                return Err(used(rest.get(..32).unwrap_or(rest)).into());
+            }
+        }
+        // Kernels are read at each start.
+        for domain in self.list_all_domains(0)? {
+            let Ok(described) = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE) else { continue };
+            let described = Element::parse(&described)?;
+            if ["kernel", "initrd"].iter().any(|part| described.text_at(&["os", part]) == path) {
+                let name = described.text_at(&["name"]);
+                return Err(used(name.strip_prefix("vws-").unwrap_or(name)).into());
+            }
+        }
+        lock(&self.images).retain(|(known, _), _| known != digest);
+        for name in [names::done(digest), names::image(digest), names::put(digest)] {
+            self.remove(&name)?;
+        }
+        Ok(())
+    }
+
+    /// What an image is that is here, has a known format and stands for itself.
+    pub fn checked_image(&self, digest: &str, format: &str) -> Result<Header, Trouble> {
+        let about = |failure: Failure| failure.about(format!("image `{digest}`"));
+        if !is_digest(digest) {
+            return Err(not_a_digest(digest).into());
+        }
+        if !matches!(format, "raw" | "qcow2") {
+            return Err(about(Failure::new(codes::INVALID, format!("its format is given as `{}`", format.escape_default())))
+                .remedy("formats are `raw` and `qcow2`")
+                .into());
+        }
+        let key = (digest.to_owned(), format.to_owned());
+        let known = lock(&self.images).get(&key).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        if !self.missing_images(vec![digest.to_owned()])?.is_empty() {
+            return Err(about(Failure::new(codes::NOT_FOUND, "it is not on the host")).remedy("put it there first").into());
+        }
+        let Some(volume) = self.find(&names::image(digest))? else {
+            return Err(about(Failure::new(codes::NOT_FOUND, "it is not on the host")).remedy("put it there first").into());
+        };
+        let header = if format == "qcow2" {
+            let header = qcow2::read(&self.head(&volume, qcow2::ENOUGH)?).map_err(about)?;
+            if !header.backing.is_empty() || header.has_data_file {
+                return Err(about(Failure::new(codes::INVALID, "it refers to another file"))
+                    .remedy("flatten it with `qemu-img convert`")
+                    .into());
+            }
+            header
+        } else {
+            Header::raw(self.length(&volume)?)
+        };
+        lock(&self.images).insert(key, header.clone());
+        Ok(header)
+    }
+
+    // ---- disks -------------------------------------------------------------------------------------------------------
+
+    /// Makes a disk, if it is not there complete.
+    pub fn make_disk(&self, workspace: &str, disk: &DiskDoc) -> Result<(), Trouble> {
+        let name = names::disk(workspace, &disk.name);
+        let (bytes, backing) = self.disk_plan(workspace, disk)?;
+        let backing = backing.as_ref().map(|(path, format)| (path.as_str(), format.as_str()));
+        for _attempt in 0..2 {
+            if self.create(&name, bytes, "qcow2", backing)?.is_some() {
+                return Ok(());
+            }
+            let Some(volume) = self.find(&name)? else { continue };
+            // The tool writes the size and the image's path at its end: with both it is complete. It may have grown since.
+            let is = qcow2::read(&self.head(&volume, qcow2::ENOUGH)?);
+            if is.is_ok_and(|is| is.virtual_size >= bytes && is.backing == backing.map_or("", |(path, _)| path)) {
+                return Ok(());
+            }
+            none_if_missing(volume.delete(0))?;
+        }
+        Err(Failure::new(codes::HYPERVISOR, format!("volume `{name}` comes back as often as it is removed")).into())
+    }
+
+    /// How large a disk has to be, and path and format of what it is a clone of.
+    pub fn disk_plan(&self, workspace: &str, disk: &DiskDoc) -> Result<(u64, Option<(String, String)>), Trouble> {
+        let object = || format!("disk `{}` of workspace `{workspace}`", disk.name);
+        let bytes = disk.size_mib.checked_mul(1 << 20).filter(|size| i64::try_from(*size).is_ok()).ok_or_else(|| {
+            Failure::new(codes::INVALID, format!("{} MiB are more than a disk can have", disk.size_mib)).about(object())
         })?;
-        let mut command = qemu_img();
-        command.args(["create", "-q", "-f", "qcow2"]);
-        let size_bytes = match &disk.source {
+        match &disk.source {
             DiskSourceDoc::Image { digest, format } => {
-                let image = self.checked_image(digest, format)?;
-                let own = info(&image, format)?.virtual_size;
-                if size_bytes > 0 && size_bytes < own {
+                let own = self.checked_image(digest, format)?.virtual_size;
+                if bytes > 0 && bytes < own {
                     return Err(Failure::new(
                         codes::INVALID,
                         format!(
@@ -262,547 +614,137 @@ impl Storage {
                             own.div_ceil(1 << 20)
                         ),
                     )
-                    .about(object)
-                    .remedy("ask for at least the image's size, or name no size"));
+                    .about(object())
+                    .remedy("ask for at least the image's size, or name no size")
+                    .into());
                 }
-                command.arg("-F").arg(format).arg("-b").arg(&image);
-                size_bytes.max(own)
+                Ok((bytes.max(own), Some((self.path(&names::image(digest)), format.clone()))))
             }
-            DiskSourceDoc::Empty if size_bytes == 0 => {
-                return Err(Failure::new(codes::INVALID, "an empty disk needs a size")
-                    .about(object)
-                    .remedy("name a size in MiB"));
-            }
-            DiskSourceDoc::Empty => size_bytes,
-        };
-        command.arg(&part).arg(size_bytes.to_string());
-        let made = run(command, "make the disk", &object, call).and_then(|_said| {
-            fs::set_permissions(&part, Permissions::from_mode(0o600))
-                .map_err(|error| self.failed(&error, "cannot set its mode", &part))?;
-            settle(&part, &path)
-        });
-        if made.is_err() {
-            remove_quietly(&part);
+            DiskSourceDoc::Empty if bytes == 0 => Err(Failure::new(codes::INVALID, "an empty disk needs a size")
+                .about(object())
+                .remedy("name a size in MiB")
+                .into()),
+            DiskSourceDoc::Empty => Ok((bytes, None)),
         }
-        made
     }
 
-    /// The path of an image that is here, has a known format and stands for itself.
-    pub fn checked_image(&self, digest: &str, format: &str) -> Outcome<PathBuf> {
-        let object = format!("image `{digest}`");
-        if !is_digest(digest) {
-            return Err(not_a_digest(digest));
-        }
-        if !matches!(format, "raw" | "qcow2") {
-            return Err(Failure::new(codes::INVALID, format!("its format is given as `{format}`"))
-                .about(object)
-                .remedy("formats are `raw` and `qcow2`"));
-        }
-        let path = self.image(digest);
-        if !path.exists() {
-            return Err(Failure::new(codes::NOT_FOUND, "it is not on the host").about(object).remedy("put it there first"));
-        }
-        if format == "qcow2" {
-            let info = info(&path, format)?;
-            if !info.backing_filename.is_empty() || info.has_data_file() {
-                return Err(Failure::new(codes::INVALID, "it refers to another file")
-                    .about(object)
-                    .remedy("flatten it with `qemu-img convert`"));
-            }
-        }
-        Ok(path)
-    }
-
-    /// Writes a small file as a whole, for nobody else to read.
-    pub fn write(&self, path: &Path, bytes: &[u8]) -> Outcome<()> {
-        let object = format!("`{}`", path.display());
-        let part = Part::create(path, 0o600, &object)?;
-        (&part.file).write_all(bytes).map_err(|error| errors::system(&error, "cannot write it", &object))?;
-        part.keep()
-    }
-
-    /// Removes everything of a workspace.
-    pub fn remove(&self, workspace: &str) -> Outcome<()> {
-        let folder = self.folder(workspace);
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(&error, "cannot remove it", &folder)),
-            _ => Ok(()),
-        }
+    /// Makes a disk from another one, complete in itself. The host does the work.
+    pub fn flatten(&self, name: &str, bytes: u64, from: &StorageVol) -> Result<(), Trouble> {
+        StorageVol::create_xml_from(&self.pool, &volume_xml(name, bytes, "qcow2", None)?, from, 0)?;
+        Ok(())
     }
 
     // ---- console log ---------------------------------------------------------------------------------------------------
 
-    /// Begins a new log: the machine starts.
-    pub fn clear_log(&self, workspace: &str) -> Outcome<()> {
-        let path = self.file(workspace, "console.log");
-        match OpenOptions::new().write(true).truncate(true).open(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(&error, "cannot empty it", &path)),
-            _ => Ok(()),
+    /// Begins a new log: the machine starts. libvirt knows the file from now on.
+    pub fn new_log(&self, workspace: &str) -> Result<(), Trouble> {
+        let name = names::console(workspace);
+        if self.create(&name, 0, "raw", None)?.is_some() {
+            return Ok(());
         }
+        // Where a log daemon rotates it, the older parts have to go as well.
+        self.refresh()?;
+        for part in [0, 1, 2, 3].map(|n| format!("{name}.{n}")) {
+            self.remove(&part)?;
+        }
+        self.create_anew(&name).map(drop)
     }
 
-    /// Gives back what is between the first and the newest half of `keep_bytes`. The hypervisor goes on appending meanwhile;
-    /// a hole in the middle disturbs nothing and takes no room.
-    pub fn bound_log(&self, workspace: &str, keep_bytes: u64) -> Outcome<()> {
-        let path = self.file(workspace, "console.log");
-        let trim = || -> io::Result<()> {
-            let file = match OpenOptions::new().write(true).open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                opened => opened?,
-            };
-            let meta = file.metadata()?;
-            if meta.blocks().saturating_mul(512) <= keep_bytes.saturating_mul(2) {
-                return Ok(());
-            }
-            let half = (keep_bytes / 2).next_multiple_of(4096);
-            let end = meta.len().saturating_sub(half) / 4096 * 4096;
-            if end > half {
-                rustix::fs::fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, half, end - half)?;
-            }
-            Ok(())
-        };
-        trim().map_err(|error| self.failed(&error, "cannot bound it", &path))
+    /// Gives back what is between the first and the newest half of `keep_bytes`, once a log is much longer than that.
+    pub fn bound_log(&self, workspace: &str, keep_bytes: u64) -> Result<(), Trouble> {
+        let Some(volume) = self.find(&names::console(workspace))? else { return Ok(()) };
+        let length = self.length(&volume)?;
+        if length <= keep_bytes.saturating_mul(4) {
+            return Ok(());
+        }
+        let half = keep_bytes / 2;
+        let mut bytes = LEFT_OUT.to_vec();
+        bytes.extend(stream::read(self, &volume, length.saturating_sub(half), half)?);
+        stream::write_and_cut(self, &volume, half, &bytes)
     }
 
     /// The kept console output: the first and the newest half of `keep_bytes`.
-    pub fn log(&self, workspace: &str, keep_bytes: u64) -> Outcome<LogDoc> {
-        let path = self.file(workspace, "console.log");
-        let read = || -> io::Result<LogDoc> {
-            let file = match File::open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LogDoc::default()),
-                opened => opened?,
-            };
-            let size = file.metadata()?.len();
-            let half = (keep_bytes / 2).next_multiple_of(4096);
-            let (head, tail) = if size <= half * 2 { (size, 0) } else { (half, half) };
-            let mut bytes = vec![0; usize::try_from(head + tail).unwrap_or(usize::MAX)];
-            let (first, last) = bytes.split_at_mut(usize::try_from(head).unwrap_or(usize::MAX));
-            file.read_exact_at(first, 0)?;
-            file.read_exact_at(last, size - tail)?;
-            Ok(LogDoc { text: String::from_utf8_lossy(&bytes).into_owned(), omitted_bytes: size - head - tail })
-        };
-        read().map_err(|error| self.failed(&error, "cannot read it", &path))
+    pub fn log(&self, workspace: &str, keep_bytes: u64) -> Result<LogDoc, Error> {
+        let name = names::console(workspace);
+        let Some(newest) = self.seek(&name)? else { return Ok(LogDoc::default()) };
+        let half = keep_bytes / 2;
+        let mut older = None;
+        let due = lock(&self.rotated).get(workspace).is_none_or(|at| at.elapsed() >= ROTATED);
+        if due {
+            self.refresh()?;
+            lock(&self.rotated).insert(workspace.to_owned(), Instant::now());
+        }
+        let mut omitted_bytes = 0;
+        for part in [3, 2, 1, 0].map(|n| format!("{name}.{n}")) {
+            if let Some(volume) = self.find(&part)? {
+                omitted_bytes += self.length(&volume)?;
+                older = older.or(Some(volume));
+            }
+        }
+        let length = self.length(&newest)?;
+        let mut bytes;
+        match older {
+            Some(older) => {
+                bytes = stream::read(self, &older, 0, half)?;
+                bytes.extend(stream::read(self, &newest, length.saturating_sub(half), half)?);
+                omitted_bytes = (omitted_bytes + length).saturating_sub(bytes.len() as u64);
+            }
+            None if length <= keep_bytes => bytes = stream::read(self, &newest, 0, keep_bytes)?,
+            None => {
+                bytes = stream::read(self, &newest, 0, half)?;
+                bytes.extend(stream::read(self, &newest, length - half, half)?);
+                omitted_bytes = length - 2 * half;
+            }
+        }
+        Ok(LogDoc { text: String::from_utf8_lossy(&bytes).replace('\0', ""), omitted_bytes })
     }
 
     // ---- saved memory --------------------------------------------------------------------------------------------------
 
-    /// Whether the workspace's memory is here, complete. A save that was complete when this process died is taken over.
-    pub fn is_saved(&self, workspace: &str) -> bool {
-        if self.file(workspace, "memory.save").exists() {
-            return true;
-        }
-        let part = self.file(workspace, "memory.save.part");
-        is_save_file(&part) && settle(&part, &self.file(workspace, "memory.save")).is_ok()
+    /// Whether the workspace's memory is here, complete.
+    pub fn has_memory(&self, workspace: &str) -> Result<bool, Error> {
+        let Some(volume) = self.find(&names::memory(workspace))? else { return Ok(false) };
+        Ok(none_if_missing(self.head(&volume, SAVED_MAGIC.len()))?.is_some_and(|head| head == SAVED_MAGIC))
     }
 
-    /// Takes the memory out of the saved state while it is being restored.
-    pub fn begin_restore(&self, workspace: &str) -> Outcome<PathBuf> {
-        let (saved, restoring) = (self.file(workspace, "memory.save"), self.file(workspace, "memory.restoring"));
-        if saved.exists() {
-            fs::rename(&saved, &restoring).map_err(|error| self.failed(&error, "cannot rename it", &saved))?;
-        }
-        Ok(restoring)
-    }
-
-    /// The restore failed, nothing ran: the machine is saved as before.
-    pub fn undo_restore(&self, workspace: &str) -> Outcome<()> {
-        let (saved, restoring) = (self.file(workspace, "memory.save"), self.file(workspace, "memory.restoring"));
-        match fs::rename(&restoring, &saved) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(&error, "cannot rename it", &restoring)),
-            _ => Ok(()),
-        }
-    }
-
-    /// The machine runs: its old memory must never be used again.
-    pub fn end_restore(&self, workspace: &str) -> Outcome<()> {
-        for name in ["memory.restoring", "memory.save", "memory.save.part", "saved.json"] {
-            let path = self.file(workspace, name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(self.failed(&error, "cannot remove it", &path));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// After a restore of which nobody knows how it ended, and with no machine running: the memory is used again only if no
-    /// disk was written since, or the guest would wake up with disks that it does not remember.
-    pub fn recover_restore(&self, workspace: &str, disks: &[DiskDoc]) -> Outcome<()> {
-        let restoring = self.file(workspace, "memory.restoring");
-        let Ok(begun) = fs::metadata(&restoring) else { return Ok(()) };
+    /// When each disk was written last, as one text to compare.
+    pub fn written(&self, workspace: &str, disks: &[DiskDoc]) -> Result<String, Trouble> {
+        let mut written = Vec::new();
         for disk in disks {
-            let path = self.disk(workspace, &disk.name);
-            let meta = fs::metadata(&path).map_err(|error| self.failed(&error, "cannot look at it", &path))?;
-            // A rename sets the change time: that is when the restore began.
-            if (meta.mtime(), meta.mtime_nsec()) > (begun.ctime(), begun.ctime_nsec()) {
-                return Err(Failure::new(
-                    codes::STATE,
-                    "the restore was interrupted after the guest had run, and its disks have changed since",
-                )
-                .about(errors::workspace(workspace))
-                .remedy("start it: it boots from its disks"));
-            }
+            let described = match self.seek(&names::disk(workspace, &disk.name))? {
+                Some(volume) => Element::parse(&volume.xml_desc(0)?)?.text_at(&["target", "timestamps", "mtime"]).to_owned(),
+                None => String::new(),
+            };
+            written.push(described);
         }
-        self.undo_restore(workspace)
+        Ok(written.join(" "))
     }
 }
+
+/// What stands where a log was cut.
+const LEFT_OUT: &[u8] = b"\r\n[...]\r\n";
 
 fn not_a_digest(digest: &str) -> Failure {
     Failure::new(codes::INVALID, format!("`{}` is not a sha256 in lower-case hexadecimal digits", digest.escape_default()))
         .about("image")
 }
 
-/// Whether a file is a complete memory save.
-pub fn is_save_file(path: &Path) -> bool {
-    let mut magic = [0; 16];
-    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == SAVED_MAGIC
-}
-
-/// The name of a file that is being written.
-pub fn part_name(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
-}
-
-/// Makes a complete `part` durable under its name.
-pub fn settle(part: &Path, path: &Path) -> Outcome<()> {
-    let durable = || -> io::Result<()> {
-        File::open(part)?.sync_all()?;
-        fs::rename(part, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-    };
-    durable().map_err(|error| errors::system(&error, "cannot complete it", &format!("`{}`", path.display())))
-}
-
-/// Removes what is of no use to anybody. A failure leaves a `.part` that the next attempt replaces and destroy removes.
-pub fn remove_quietly(path: &Path) {
-    let _may_stay = fs::remove_file(path);
-}
-
-/// A file being written; removed unless it is kept.
-pub struct Part {
-    /// The open file.
-    pub file: File,
-    path: PathBuf,
-    kept: bool,
-    object: String,
-}
-
-impl Part {
-    /// Begins `path`.
-    pub fn create(path: &Path, mode: u32, object: &str) -> Outcome<Self> {
-        let part = part_name(path);
-        remove_quietly(&part);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(mode | 0o200)
-            .open(&part)
-            .and_then(|file| file.set_permissions(Permissions::from_mode(mode)).map(|()| file))
-            .map_err(|error| errors::system(&error, "cannot create it", object))?;
-        Ok(Self { file, path: path.to_owned(), kept: false, object: object.to_owned() })
-    }
-
-    /// Where the bytes are while they are written.
-    pub fn path(&self) -> PathBuf {
-        part_name(&self.path)
-    }
-
-    /// It is complete.
-    pub fn keep(mut self) -> Outcome<()> {
-        settle(&self.path(), &self.path).map_err(|failure| failure.about(self.object.clone()))?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.kept {
-            remove_quietly(&self.path());
-        }
-    }
-}
-
-/// Copies everything from `source` to `target`; the kernel moves the bytes where it can. Returns how many.
-pub fn copy(source: &mut File, target: &File, total: u64, phase: &str, call: &Call, object: &str) -> Outcome<u64> {
-    let mut done = 0;
-    let mut target = target;
-    loop {
-        call.check().map_err(|failure| failure.about(object))?;
-        let moved = io::copy(&mut Read::take(&mut *source, CHUNK), &mut target)
-            .map_err(|error| errors::system(&error, &format!("cannot {phase}"), object))?;
-        done += moved;
-        if moved == 0 {
-            return Ok(done);
-        }
-        call.progress(phase, done, total);
-    }
-}
-
-/// Copies a file of the host into a descriptor. Returns how many bytes.
-pub fn send(path: &Path, to: OwnedFd, phase: &str, call: &Call) -> Outcome<u64> {
-    let object = format!("`{}`", path.display());
-    let failed = |error: io::Error| errors::system(&error, "cannot read it", &object);
-    let mut source = File::open(path).map_err(failed)?;
-    let total = source.metadata().map_err(failed)?.len();
-    let target = File::from(to);
-    let sent = copy(&mut source, &target, total, phase, call, &object)?;
-    // A pipe has nothing to put on a disk.
-    if target.metadata().is_ok_and(|meta| meta.is_file()) {
-        target.sync_all().map_err(|error| errors::system(&error, "cannot write its copy", &object))?;
-    }
-    Ok(sent)
-}
-
-fn qemu_img() -> Command {
-    let mut command = Command::new("qemu-img");
-    command.stdin(Stdio::null()).env("LC_ALL", "C");
-    command
-}
-
-/// Runs a tool to its end and returns what it printed. Cancelling the call, or its deadline, ends the tool.
-pub fn run(mut command: Command, what: &str, object: &str, call: &Call) -> Outcome<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let failed = |error: io::Error| {
-        let failure = errors::system(&error, &format!("cannot run `{name}` to {what}"), object);
-        if error.kind() == io::ErrorKind::NotFound { failure.remedy("install the package qemu-utils") } else { failure }
-    };
-    let (mut out, mut err) = (scratch()?, scratch()?);
-    let streams = (out.try_clone(), err.try_clone());
-    let (Ok(stdout), Ok(stderr)) = streams else {
-        return Err(Failure::new(codes::INTERNAL, "out of file descriptors").about(object));
-    };
-    let mut child = match command.stdout(stdout).stderr(stderr).spawn() {
-        Ok(child) => child,
-        Err(error) => return Err(failed(error)),
-    };
-    let mut wait = Duration::from_millis(1);
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) => {}
-            Err(error) => return Err(errors::system(&error, what, object)),
-        }
-        if let Err(failure) = call.check() {
-            let _already_gone = child.kill();
-            let _reaped = child.wait();
-            return Err(failure.about(object));
-        }
-        // Most tools end within some milliseconds; long ones are looked at four times a second.
-        std::thread::sleep(wait);
-        wait = (wait * 2).min(Duration::from_millis(250));
-    };
-    let text = |file: &mut File| -> io::Result<String> {
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(0))?;
-        file.take(1 << 20).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let said = (text(&mut out), text(&mut err));
-    match (status.success(), said) {
-        (true, (Ok(printed), _)) => Ok(printed),
-        (false, (_, Ok(complained))) => Err(errors::tool(&complained, &format!("cannot {what}"), object)),
-        _ => Err(Failure::new(codes::INTERNAL, format!("cannot {what}: its output cannot be read")).about(object)),
-    }
-}
-
-/// A nameless file for a tool's output: a pipe could fill up while nobody reads.
-fn scratch() -> Outcome<File> {
-    rustix::fs::memfd_create("output", rustix::fs::MemfdFlags::CLOEXEC)
-        .map(File::from)
-        .map_err(|error| Failure::new(codes::INTERNAL, format!("cannot make a file in memory: {error}")).retry(Retry::Later))
-}
-
-/// What a disk file is, read as `format` and nothing else.
-pub fn info(path: &Path, format: &str) -> Outcome<DiskInfo> {
-    let object = format!("`{}`", path.display());
-    let mut command = qemu_img();
-    // -U: a running guest may hold the lock.
-    command.args(["info", "-U", "--output=json", "-f", format]).arg(path);
-    let output = command
-        .output()
-        .map_err(|error| errors::system(&error, "cannot run `qemu-img`", &object).remedy("install the package qemu-utils"))?;
-    if !output.status.success() {
-        return Err(Failure {
-            code: codes::DAMAGED.to_owned(),
-            ..errors::tool(&String::from_utf8_lossy(&output.stderr), &format!("it is not a {format} disk"), &object)
-        });
-    }
-    serde_json::from_slice(&output.stdout)
-        .map_err(|error| Failure::new(codes::INTERNAL, format!("`qemu-img info` answered something else: {error}")).about(object))
-}
-
-/// Points an overlay at the image that it is a clone of, on this host. Only the header is written.
-pub fn rebase(overlay: &Path, image: &Path, image_format: &str, call: &Call) -> Outcome<()> {
-    let mut command = qemu_img();
-    command.args(["rebase", "-q", "-u", "-f", "qcow2", "-F", image_format, "-b"]).arg(image).arg(overlay);
-    run(command, "point the disk at its image", &format!("`{}`", overlay.display()), call).map(drop)
-}
-
-/// Writes `disk`, complete in itself, into the new file `target`.
-pub fn flatten(disk: &Path, target: &Path, call: &Call) -> Outcome<()> {
-    let mut command = qemu_img();
-    command.args(["convert", "-q", "-f", "qcow2", "-O", "qcow2", "-o", "compat=1.1"]).arg(disk).arg(target);
-    run(command, "flatten the disk", &format!("`{}`", disk.display()), call).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
-    use std::time::Instant;
-    use vws_plugin_api::sdk::Emitter;
 
-    fn call() -> Call {
-        Call::new(
-            "t".into(),
-            Instant::now() + Duration::from_secs(60),
-            vec![],
-            Arc::new(AtomicBool::new(false)),
-            Emitter::new(|_| {}),
-        )
-    }
-
-    const WORKSPACE: &str = "0123456789abcdef0123456789abcdef";
-
-    fn storage() -> (tempfile::TempDir, Storage) {
-        let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::open(&folder.path().join("host")).unwrap();
-        (folder, storage)
-    }
-
-    fn file(bytes: &[u8]) -> OwnedFd {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(bytes).unwrap();
-        file.seek(SeekFrom::Start(0)).unwrap();
-        file.into()
-    }
-
-    fn disk(name: &str, source: DiskSourceDoc, size_mib: u64) -> DiskDoc {
-        DiskDoc { name: name.into(), source, size_mib, iops: 0, kib_per_second: 0 }
+    #[test]
+    fn a_folder_has_one_pool_name() {
+        assert_eq!(pool_name("/srv/vws"), pool_name("/srv/vws"));
+        assert_ne!(pool_name("/srv/a/vws"), pool_name("/srv/b/vws"));
+        assert!(pool_name("/srv/a b<c").starts_with("vws-abc-"), "{}", pool_name("/srv/a b<c"));
     }
 
     #[test]
-    fn an_image_is_stored_once_whole_and_read_only() {
-        let (_folder, storage) = storage();
-        let digest = "a".repeat(64);
-        assert_eq!(storage.missing_images(vec![digest.clone()]).unwrap(), vec![digest.clone()]);
-        let short = storage.put_image(&digest, 5, file(b"four"), &call()).unwrap_err();
-        assert_eq!(short.code, codes::DAMAGED);
-        assert_eq!(fs::read_dir(storage.root().join("images")).unwrap().count(), 0, "nothing is left of a failed copy");
-        storage.put_image(&digest, 4, file(b"four"), &call()).unwrap();
-        storage.put_image(&digest, 4, file(b"else"), &call()).unwrap();
-        assert_eq!(fs::read(storage.image(&digest)).unwrap(), b"four");
-        assert_eq!(fs::metadata(storage.image(&digest)).unwrap().mode() & 0o777, 0o444);
-        assert_eq!(storage.missing_images(vec![digest.clone()]).unwrap(), Vec::<String>::new());
-        assert_eq!(storage.missing_images(vec!["../x".into()]).unwrap_err().code, codes::INVALID);
-        storage.remove_image(&digest).unwrap();
-        storage.remove_image(&digest).unwrap();
-    }
-
-    #[test]
-    fn a_clone_keeps_its_image_and_is_never_smaller() {
-        let (_folder, storage) = storage();
-        let digest = "b".repeat(64);
-        storage.put_image(&digest, 3 << 20, file(&vec![0; 3 << 20]), &call()).unwrap();
-        storage.make_folder(WORKSPACE).unwrap();
-        let source = DiskSourceDoc::Image { digest: digest.clone(), format: "raw".into() };
-        let small = storage.make_disk(WORKSPACE, &disk("disk-0", source.clone(), 2), &call()).unwrap_err();
-        assert!(small.message.contains("2 MiB") && small.message.contains("3 MiB"), "{}", small.message);
-        storage.make_disk(WORKSPACE, &disk("disk-0", source.clone(), 0), &call()).unwrap();
-        storage.make_disk(WORKSPACE, &disk("disk-1", source, 8), &call()).unwrap();
-        storage.make_disk(WORKSPACE, &disk("disk-2", DiskSourceDoc::Empty, 16), &call()).unwrap();
-        let size = |name| info(&storage.disk(WORKSPACE, name), "qcow2").unwrap().virtual_size >> 20;
-        assert_eq!((size("disk-0"), size("disk-1"), size("disk-2")), (3, 8, 16));
-        assert_eq!(info(&storage.disk(WORKSPACE, "disk-0"), "qcow2").unwrap().backing_filename_format, "raw");
-        let used = storage.remove_image(&digest).unwrap_err();
-        assert_eq!(used.code, codes::STATE);
-        assert!(used.message.contains(WORKSPACE));
-        storage.remove(WORKSPACE).unwrap();
-        storage.remove_image(&digest).unwrap();
-    }
-
-    #[test]
-    fn images_that_name_other_files_are_refused() {
-        let (folder, storage) = storage();
-        let run = |arguments: &[&str]| {
-            assert!(Command::new("qemu-img").args(arguments).current_dir(folder.path()).output().unwrap().status.success())
-        };
-        fs::write(folder.path().join("secret"), vec![7; 1 << 20]).unwrap();
-        run(&["create", "-f", "qcow2", "-F", "raw", "-b", "secret", "backed"]);
-        run(&["create", "-f", "qcow2", "-o", "data_file=outside,data_file_raw=on", "outsider", "1M"]);
-        for (letter, name) in [("c", "backed"), ("d", "outsider")] {
-            fs::copy(folder.path().join(name), storage.image(&letter.repeat(64))).unwrap();
-            let failure = storage.checked_image(&letter.repeat(64), "qcow2").unwrap_err();
-            assert!(matches!(failure.code.as_str(), codes::INVALID | codes::DAMAGED), "{failure:?}");
+    fn only_ids_and_digests_become_names() {
+        assert!(is_workspace(&"a".repeat(32)) && is_digest(&"0".repeat(64)));
+        for wrong in ["", "../../etc/passwd", &"A".repeat(32), &"g".repeat(32), &"a".repeat(33)] {
+            assert!(!is_workspace(wrong) && !is_digest(wrong), "{wrong}");
         }
-        fs::write(storage.image(&"e".repeat(64)), b"no disk").unwrap();
-        assert_eq!(storage.checked_image(&"e".repeat(64), "qcow2").unwrap_err().code, codes::DAMAGED);
-        assert_eq!(storage.checked_image(&"e".repeat(64), "vmdk").unwrap_err().code, codes::INVALID);
-        assert_eq!(storage.checked_image(&"f".repeat(64), "raw").unwrap_err().code, codes::NOT_FOUND);
-    }
-
-    #[test]
-    fn the_log_keeps_its_beginning_and_its_end_in_bounded_room() {
-        let (_folder, storage) = storage();
-        storage.make_folder(WORKSPACE).unwrap();
-        let path = storage.file(WORKSPACE, "console.log");
-        assert_eq!(storage.log(WORKSPACE, 16 << 10).unwrap().text, "");
-        let mut appending = OpenOptions::new().create(true).append(true).open(&path).unwrap();
-        appending.write_all(b"first line\n").unwrap();
-        for _ in 0..64 {
-            appending.write_all(&[b'.'; 64 << 10]).unwrap();
-            storage.bound_log(WORKSPACE, 16 << 10).unwrap();
-            assert!(fs::metadata(&path).unwrap().blocks() * 512 <= 160 << 10);
-        }
-        appending.write_all(b"last line\n").unwrap();
-        let log = storage.log(WORKSPACE, 16 << 10).unwrap();
-        assert!(log.text.starts_with("first line\n") && log.text.ends_with("last line\n"));
-        assert!(!log.text.contains('\0') && log.omitted_bytes > 4_000_000);
-        storage.clear_log(WORKSPACE).unwrap();
-        appending.write_all(b"new").unwrap();
-        assert_eq!(storage.log(WORKSPACE, 16 << 10).unwrap().text, "new");
-    }
-
-    #[test]
-    fn memory_is_used_again_only_while_the_disks_stand_still() {
-        let (_folder, storage) = storage();
-        storage.make_folder(WORKSPACE).unwrap();
-        let disks = [disk("disk-0", DiskSourceDoc::Empty, 1)];
-        storage.make_disk(WORKSPACE, &disks[0], &call()).unwrap();
-        fs::write(storage.file(WORKSPACE, "memory.save.part"), b"LibvirtQemudPart....").unwrap();
-        assert!(!storage.is_saved(WORKSPACE), "libvirt had not finished it");
-        fs::write(storage.file(WORKSPACE, "memory.save.part"), b"LibvirtQemudSave....").unwrap();
-        assert!(storage.is_saved(WORKSPACE), "it was finished when we died");
-        storage.begin_restore(WORKSPACE).unwrap();
-        assert!(!storage.is_saved(WORKSPACE));
-        storage.recover_restore(WORKSPACE, &disks).unwrap();
-        assert!(storage.is_saved(WORKSPACE));
-        storage.begin_restore(WORKSPACE).unwrap();
-        let now = std::time::SystemTime::now() + Duration::from_secs(1);
-        File::options().write(true).open(storage.disk(WORKSPACE, "disk-0")).unwrap().set_modified(now).unwrap();
-        assert_eq!(storage.recover_restore(WORKSPACE, &disks).unwrap_err().code, codes::STATE);
-        assert!(!storage.is_saved(WORKSPACE));
-    }
-
-    #[test]
-    fn a_cancelled_copy_leaves_nothing() {
-        let (_folder, storage) = storage();
-        let cancelled = Call::new(
-            "t".into(),
-            Instant::now() + Duration::from_secs(9),
-            vec![],
-            Arc::new(AtomicBool::new(true)),
-            Emitter::new(|_| {}),
-        );
-        let failure = storage.put_image(&"a".repeat(64), 4, file(b"four"), &cancelled).unwrap_err();
-        assert_eq!(failure.code, codes::CANCELLED);
-        assert_eq!(fs::read_dir(storage.root().join("images")).unwrap().count(), 0);
     }
 }

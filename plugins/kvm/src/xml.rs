@@ -3,6 +3,7 @@
 //! Owns: every element that libvirt gets. All of it goes through an escaping writer; no text is pasted together.
 //! Must not know: connections. `readback` reads the result as libvirt understood it and compares.
 
+use crate::bundle::Saved;
 use quick_xml::Writer;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 use std::io;
@@ -37,6 +38,8 @@ pub struct Frame {
     pub console_log: String,
     /// Path of the firmware's variables, for UEFI.
     pub nvram: String,
+    /// What its memory was saved with, if there is one.
+    pub saved: Option<Saved>,
 }
 
 /// Name of the domain of a workspace.
@@ -151,7 +154,8 @@ pub fn domain(machine: &MachineDoc, frame: &Frame) -> Outcome<String> {
                     ("deployment", &machine.deployment.to_string()),
                     ("directory", &frame.directory),
                 ],
-            )
+            )?;
+            frame.saved.as_ref().map_or(Ok(()), |saved| saved.write(tree))
         })?;
         let memory = machine.memory_mib.to_string();
         tree.text("memory", &[("unit", "MiB")], &memory)?;
@@ -386,6 +390,7 @@ pub mod tests {
             seed: "/srv/vws/workspaces/w/seed.img".into(),
             console_log: "/srv/vws/workspaces/w/console.log".into(),
             nvram: "/srv/vws/workspaces/w/nvram.fd".into(),
+            saved: None,
         }
     }
 

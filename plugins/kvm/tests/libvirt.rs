@@ -5,6 +5,7 @@
 mod lab;
 
 use lab::{Lab, call, shell, ticks, until, wanted};
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
 use vws_plugin_api::doc::*;
@@ -35,6 +36,7 @@ fn without_kvm_the_probe_says_so_and_remembers_what_it_saw() {
     assert!(facts.capabilities["cpu-shares"].contains("cgroup"), "no cgroups here: {:?}", facts.capabilities);
     assert!(!facts.capabilities["nic-limits-user"].is_empty());
     assert_eq!(lab.virsh(&["list", "--all", "--name"]).trim(), "", "the test guest is gone");
+    assert_eq!(lab.files("here", "vws-probe-"), Vec::<String>::new(), "and so are its files");
 
     // Another process remembers: no guest is booted.
     lab.open("here", "here").unwrap();
@@ -165,7 +167,7 @@ fn a_workspace_lives_moves_and_ends() {
     let first = ticks(&log)[0];
     assert!(first >= count && first <= count + 3, "it went on from {count}: {first} .. {on}");
     assert!(!log.contains("READY"), "it did not boot: {log}");
-    assert!(!lab.directory("there").join("workspaces").join(&machine.workspace).join("memory.save").exists());
+    assert_eq!(lab.files("there", &format!("vws-{}-memory", machine.workspace)), Vec::<String>::new());
     assert_eq!(lab.backend.destroy(there(), &mut call(vec![])).unwrap().state, MachineState::Absent);
     lab.assert_gone(&machine);
 }
@@ -399,7 +401,7 @@ fn hostile_texts_and_wrong_requests_leave_nothing_behind() {
         assert_eq!(failure.code, code, "{failure:?}");
         assert!(!failure.object.is_empty());
         lab.assert_gone(&good);
-        assert_eq!(fs::read_dir(lab.directory("here").join("workspaces")).unwrap().count(), 0);
+        assert_eq!(lab.files("here", "vws-0"), Vec::<String>::new());
     }
     assert_eq!(lab.virsh(&["list", "--all", "--name"]).trim(), "");
 }
@@ -570,8 +572,9 @@ fn a_full_disk_is_named_and_nothing_is_left() {
         eprintln!("skipped: mounting a small file system needs root");
         return;
     }
-    let lab = Lab::start(&[]);
-    let small = Small::mount(lab.directory("small"));
+    let small = RefCell::new(None);
+    let lab = Lab::start_in(&[], |hosts| *small.borrow_mut() = Some(Small::mount(hosts.join("small"))));
+    let small = small.into_inner().unwrap();
     lab.open("small", "small").unwrap();
     let path = lab::guest().join("guest.qcow2");
     let size_bytes = fs::metadata(&path).unwrap().len();
@@ -579,15 +582,15 @@ fn a_full_disk_is_named_and_nothing_is_left() {
     let failure = lab.backend.image_put(args, &mut call(vec![File::open(&path).unwrap().into()])).unwrap_err();
     assert_eq!(failure.code, codes::NO_SPACE, "{failure:?}");
     assert!(!failure.remedy.is_empty());
-    assert_eq!(fs::read_dir(small.0.join("images")).unwrap().count(), 0);
+    assert_eq!(lab.files("small", "vws-image-"), Vec::<String>::new());
 
-    // Room for the kernel's links, none for a disk's tables.
+    // No room for a disk's tables.
     let mut machine = lab.disk_machine(12);
     machine.boot = BootDoc::Disk { firmware: "bios".into() };
     machine.disks[0].source = DiskSourceDoc::Empty;
     fs::write(small.0.join("ballast"), vec![1; 9 << 20]).unwrap_err();
     let failure = lab.backend.stage(lab.args("small", &machine, false), &mut call(vec![])).unwrap_err();
     assert_eq!(failure.code, codes::NO_SPACE, "{failure:?}");
-    assert_eq!(fs::read_dir(small.0.join("workspaces")).unwrap().count(), 0);
+    assert_eq!(lab.files("small", "vws-0"), Vec::<String>::new());
     lab.backend.host_close(HostRef { host: "small".into() }, &mut call(vec![])).unwrap();
 }

@@ -58,9 +58,15 @@ pub struct Lab {
 impl Lab {
     /// Starts it with these options of `tests/lab/libvirt-private`, and opens the host `here`.
     pub fn start(options: &[&str]) -> Self {
+        Self::start_in(options, |_folder| {})
+    }
+
+    /// The same, after `prepare` did something to the folder of its hosts: what is mounted later libvirt does not see.
+    pub fn start_in(options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::Builder::new().prefix("vws-lab").tempdir_in("/tmp").unwrap();
+        prepare(&folder.path().join("hosts"));
         let uri = script(folder.path(), options, "start");
         let events = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&events);
@@ -170,6 +176,13 @@ impl Lab {
         stream
     }
 
+    /// The files of a host whose names begin so.
+    pub fn files(&self, host: &str, begin: &str) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.directory(host)) else { return Vec::new() };
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(begin)).collect()
+    }
+
     pub fn virsh(&self, arguments: &[&str]) -> String {
         let output = Command::new("virsh").args(["-q", "-c", &self.uri]).args(arguments).output().unwrap();
         assert!(output.status.success(), "virsh {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -180,7 +193,7 @@ impl Lab {
     pub fn assert_gone(&self, machine: &MachineDoc) {
         assert!(!self.virsh(&["list", "--all", "--name"]).contains(&machine.workspace));
         for host in ["here", "there"] {
-            assert!(!self.directory(host).join("workspaces").join(&machine.workspace).exists());
+            assert_eq!(self.files(host, &format!("vws-{}", machine.workspace)), Vec::<String>::new());
         }
     }
 }
