@@ -254,13 +254,28 @@ impl Site {
 
     /// Starts the daemon and waits until it answers.
     pub fn start_daemon(&mut self) {
+        let command = self.daemon_command();
+        self.start_daemon_by(command);
+    }
+
+    /// The same with a command of one's own.
+    pub fn start_daemon_by(&mut self, mut command: Command) {
         let log = File::options().create(true).append(true).open(self.dir().join("vwsd.log")).unwrap();
-        self.daemon = Some(self.daemon_command().stderr(log).spawn().unwrap());
+        self.daemon = Some(command.stderr(log).spawn().unwrap());
         let end = Instant::now() + PATIENCE;
         while self.vws(&["policy", "status"]).code != 0 {
             let ended = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().unwrap());
             assert!(ended.is_none() && Instant::now() < end, "the daemon does not answer ({ended:?}):\n{}", self.log());
         }
+    }
+
+    /// The daemon's process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn daemon_pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.daemon.as_ref().expect("it runs"))
     }
 
     /// Kills the daemon as a power cut would, between any two instructions.

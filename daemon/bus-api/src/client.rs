@@ -37,6 +37,12 @@ pub trait Manager {
     fn explain(&self, verb: &str, object: &zbus::ObjectPath<'_>, request: &Args<'_>, options: &Args<'_>) -> zbus::Result<Dict>;
     /// A page of the workspaces that the caller may see, and the cursor of the next.
     fn list(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
+    /// A page of the images that the caller may see, and the cursor of the next.
+    fn list_images(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
+    /// A page of the hosts, and the cursor of the next.
+    fn list_hosts(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
+    /// A page of the jobs that the caller may see, and the cursor of the next.
+    fn list_jobs(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
     /// Recorded decisions, newest first.
     fn decisions(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
     /// From now on this connection gets signals.

@@ -25,6 +25,7 @@ macro_rules! names {
 names! {
     ACCESS = "access",
     BACKEND = "backend",
+    CALLER = "caller",
     CMDLINE = "cmdline",
     CPU_OVERCOMMIT_PERCENT = "cpu-overcommit-percent",
     CPU_SHARES = "cpu-shares",
@@ -35,6 +36,7 @@ names! {
     DISK_IOPS = "disk-iops",
     DISK_KIB_PER_SECOND = "disk-kib-per-second",
     ENABLED = "enabled",
+    ENDED = "ended",
     END_ACTION = "end-action",
     FILE = "file",
     FIRMWARE = "firmware",
@@ -80,6 +82,7 @@ names! {
     STATE = "state",
     TARGET = "target",
     UID = "uid",
+    UNTIL = "until",
     URL = "url",
     USER = "user",
     USER_DATA = "user-data",
@@ -163,8 +166,15 @@ pub const WORKSPACE_CHANGES: &[Key] = &[key(NAME, "s"), key(LABELS, "a{ss}"), ke
 pub const IMAGE_CHANGES: &[Key] = &[key(NAME, "s"), key(VISIBILITY, "s")];
 /// `Manager.List`: filter.
 pub const LIST_FILTER: &[Key] = &[key(NAME, "s"), key(OWNER, "u"), key(STATE, "s"), key(HOST, "s"), key(LABEL, "a{ss}")];
+/// `Manager.ListImages`: filter.
+pub const IMAGES_FILTER: &[Key] = &[key(NAME, "s"), key(OWNER, "u"), key(STATE, "s"), key(VISIBILITY, "s")];
+/// `Manager.ListHosts`: filter.
+pub const HOSTS_FILTER: &[Key] = &[key(NAME, "s"), key(BACKEND, "s"), key(STATE, "s"), key(LABEL, "a{ss}")];
+/// `Manager.ListJobs`: filter.
+pub const JOBS_FILTER: &[Key] = &[key(KIND, "s"), key(STATE, "s"), key(WORKSPACE, "o"), key(OWNER, "u"), key(ENDED, "b")];
 /// `Manager.Decisions`: filter.
-pub const DECISIONS_FILTER: &[Key] = &[key(WORKSPACE, "o"), key(ID, "s"), key(VERDICT, "s"), key(SINCE, "t")];
+pub const DECISIONS_FILTER: &[Key] =
+    &[key(WORKSPACE, "o"), key(ID, "s"), key(NAME, "s"), key(CALLER, "u"), key(VERDICT, "s"), key(SINCE, "t"), key(UNTIL, "t")];
 /// `Manager.Explain`: request, for launch; beside the keys of [`SPEC`].
 pub const EXPLAIN_LAUNCH: &[Key] = &[key(NAME, "s")];
 /// `Manager.Explain`: request, for renew.
@@ -204,6 +214,9 @@ pub const METHODS: &[Method] = &[
     // What `request` may hold depends on the verb: EXPLAIN_LAUNCH with SPEC, EXPLAIN_RENEW, EXPLAIN_RESUME or nothing.
     method(names::MANAGER, "Explain", &[("request", EXPLAIN_LAUNCH)], NONE),
     method(names::MANAGER, "List", &[("filter", LIST_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
+    method(names::MANAGER, "ListImages", &[("filter", IMAGES_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
+    method(names::MANAGER, "ListHosts", &[("filter", HOSTS_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
+    method(names::MANAGER, "ListJobs", &[("filter", JOBS_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
     method(names::MANAGER, "Decisions", &[("filter", DECISIONS_FILTER)], &[key(LIMIT, "t")]),
     method(names::MANAGER, "Subscribe", &[], NONE),
     method(names::MANAGER, "Unsubscribe", &[], NONE),

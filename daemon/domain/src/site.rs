@@ -14,6 +14,7 @@ use crate::job::Job;
 use crate::place::Candidate;
 use crate::workspace::Workspace;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// What a live workspace holds. One per workspace, from admission until its machine was seen to be gone.
@@ -324,8 +325,19 @@ impl Site {
     }
     /// Live workspaces with an id above `cursor`.
     pub fn workspaces_after(&self, cursor: Option<WorkspaceId>) -> impl Iterator<Item = &Arc<Workspace>> {
-        let from = cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        self.workspaces.range((from, std::ops::Bound::Unbounded)).map(|(_, workspace)| workspace)
+        after(&self.workspaces, cursor.as_ref())
+    }
+    /// Hosts whose names come after `cursor`, by name.
+    pub fn hosts_after(&self, cursor: Option<&HostName>) -> impl Iterator<Item = &Arc<Host>> {
+        after(&self.hosts, cursor)
+    }
+    /// Images whose ids come after `cursor`, by id.
+    pub fn images_after(&self, cursor: Option<ImageId>) -> impl Iterator<Item = &Arc<Image>> {
+        after(&self.images, cursor.as_ref())
+    }
+    /// Jobs whose ids come after `cursor`, by id.
+    pub fn jobs_after(&self, cursor: Option<JobId>) -> impl Iterator<Item = &Arc<Job>> {
+        after(&self.jobs, cursor.as_ref())
     }
     /// Live workspaces, counted.
     #[must_use]
@@ -439,4 +451,10 @@ fn take<K: Ord + Clone>(sums: &mut BTreeMap<K, Sum>, key: &K, old: &Reservation)
             sums.remove(key);
         }
     }
+}
+
+/// What stands behind `cursor`, in order.
+fn after<'a, K: Ord, V>(all: &'a BTreeMap<K, Arc<V>>, cursor: Option<&K>) -> impl Iterator<Item = &'a Arc<V>> + use<'a, K, V> {
+    let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+    all.range((from, Bound::Unbounded)).map(|(_, value)| value)
 }

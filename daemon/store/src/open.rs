@@ -66,6 +66,26 @@ pub(crate) fn open(path: &Path, limits: &Limits) -> Result<Opened> {
     Ok(Opened { connection, lock, site })
 }
 
+/// The database again, by who has its lock, after its device had failed. After a failed fsync the kernel may hold pages that it takes
+/// for written and that are not on the device. So everything in the write-ahead log is written anew, into the database, and synced
+/// there, before anything else is: what is read back afterwards is what is there.
+pub(crate) fn again(path: &Path) -> Result<(Connection, Site)> {
+    let connection = accepted(path)?;
+    let work = || -> Tried<Site> {
+        prepare(&connection)?;
+        let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy != 0 {
+            return Err(Fail::Row("a reader keeps its write-ahead log from being written back".to_owned()));
+        }
+        // A write of its own: an opening that can only read is none.
+        mark_clean(&connection, false)?;
+        load::site(&connection)
+    };
+    let site = work().map_err(|fail| fail.about(object(path)))?;
+    quick_check(&connection, path)?;
+    Ok((connection, site))
+}
+
 /// A read-only connection of its own.
 pub(crate) fn reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -260,7 +280,7 @@ fn prepare(connection: &Connection) -> Tried<()> {
 
 /// Reads the whole file once. Only after an unclean end: on a large site it takes its time.
 fn quick_check(connection: &Connection, path: &Path) -> Result<()> {
-    tracing::info!(database = %path.display(), "the daemon was not closed in an orderly way; checking the database");
+    tracing::info!(database = %path.display(), "checking the database: it was not closed in an orderly way, or its device had failed");
     let verdict: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|error| Fail::from(error).about(object(path)))?;

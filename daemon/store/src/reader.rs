@@ -19,6 +19,8 @@ use crate::{load, open};
 pub struct DecisionFilter {
     /// About this workspace.
     pub workspace: Option<WorkspaceId>,
+    /// About something of this name: a workspace, image, host or set of policies, also one that is gone.
+    pub name: Option<String>,
     /// Asked by this user.
     pub uid: Option<u32>,
     /// About this verb.
@@ -29,6 +31,8 @@ pub struct DecisionFilter {
     pub policy: Option<PolicyHash>,
     /// Not before this instant.
     pub since: Option<Timestamp>,
+    /// Not after this instant.
+    pub until: Option<Timestamp>,
     /// Recorded before this decision: the cursor of the next page.
     pub before: Option<DecisionId>,
 }
@@ -63,6 +67,9 @@ impl Reader {
         if let Some(id) = filter.workspace {
             and("workspace = ?", Value::Text(id.to_string()));
         }
+        if let Some(name) = &filter.name {
+            and("name = ?", Value::Text(name.clone()));
+        }
         if let Some(uid) = filter.uid {
             and("uid = ?", Value::Integer(uid.into()));
         }
@@ -77,6 +84,9 @@ impl Reader {
         }
         if let Some(since) = filter.since {
             and("at >= ?", Value::Integer(self.told(int(since.0))?));
+        }
+        if let Some(until) = filter.until {
+            and("at <= ?", most(until.0));
         }
         if let Some(before) = filter.before {
             let position = "SELECT position FROM decisions WHERE id = ?";

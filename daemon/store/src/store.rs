@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use vws_domain::{Change, Error, ErrorKind, PolicyHash, Result, Site, Timestamp};
 
@@ -15,7 +15,7 @@ use crate::fail::{Fail, Tried};
 use crate::limits::Limits;
 use crate::open;
 use crate::reader::Reader;
-use crate::writer::{Command, Done, Writer};
+use crate::writer::{Command, Done, Health, Writer};
 
 /// Pages that a backup copies between two reports of progress.
 const BACKUP_PAGES: i32 = 256;
@@ -32,11 +32,11 @@ pub struct Batch {
 }
 
 /// The database of a daemon. One process has it open; others are kept out by a lock.
-#[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     commands: Sender<Command>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    health: Arc<Health>,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -59,6 +59,7 @@ impl Store {
     pub fn open_with(path: &Path, limits: Limits) -> Result<(Self, Site)> {
         let opened = open::open(path, &limits)?;
         let (commands, receiver) = mpsc::channel();
+        let health = Arc::<Health>::default();
         let writer = Writer {
             connection: opened.connection,
             commands: receiver,
@@ -67,12 +68,13 @@ impl Store {
             last: opened.site.sequence,
             since_prune: 0,
             broken: None,
+            health: Arc::clone(&health),
         };
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| Error::internal(open::object(path), format!("its writer thread did not start: {error}")))?;
-        Ok((Self { path: path.to_owned(), commands, writer: Mutex::new(Some(writer)), _lock: opened.lock }, opened.site))
+        Ok((Self { path: path.to_owned(), commands, writer: Mutex::new(Some(writer)), health, _lock: opened.lock }, opened.site))
     }
 
     /// Hands a batch to the writer. `done` is called once, on the writer's thread, in the order of the commits, after the
@@ -84,8 +86,8 @@ impl Store {
     /// - `sequence`: the number is not the last one's plus one; nothing was written.
     /// - [`ErrorKind::NoSpace`]: the whole group was taken back. The next batch begins again at the last committed number
     ///   plus one.
-    /// - `store-failed`: the device failed while it was told to sync, so that it is open what is on it. The store takes no
-    ///   more; the daemon has to open it again.
+    /// - `store-failed`: the device failed while it was told to sync, so that it is open what is on it. The store takes
+    ///   no more until it could open the database again, which it tries by itself ([`Store::on_reopened`]).
     /// - `store-closed`: the store was closed before.
     pub fn commit(&self, batch: Batch, done: impl FnOnce(Result<u64>) + Send + 'static) {
         // A send that fails drops the command, and the drop answers.
@@ -111,6 +113,18 @@ impl Store {
         let done = Done::new(move |outcome| drop(answer.send(outcome)));
         drop(self.commands.send(Command::PolicySet { hash: hash.0.clone(), files: files.clone(), done }));
         wait.recv().unwrap_or_else(|_| Err(Error::internal(open::object(&self.path), "the writer thread is gone")))
+    }
+
+    /// Why nothing is written now: the device's failure. `None` when all is well.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.health.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// After a failure of its device the store opens the database again, as soon as that works. `told` then gets the projection of what
+    /// is on the disk, on the writer's thread, before anything more is written: a commit whose outcome was open may be in it or not.
+    pub fn on_reopened(&self, told: impl Fn(Site) + Send + 'static) {
+        *self.health.reopened.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(told));
     }
 
     /// A reader with a connection of its own. It sees what is committed, and never waits for the writer.
@@ -170,6 +184,12 @@ impl Store {
     /// [`Store::end`], and lets go of the file.
     pub fn close(self) {
         drop(self);
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.path).field("trouble", &self.trouble()).finish_non_exhaustive()
     }
 }
 

@@ -512,6 +512,7 @@ macro_rules! decisions {
             "at",
             "ledger",
             "verb",
+            "name",
             "uid",
             "workspace",
             "policy",
@@ -535,6 +536,7 @@ pub(crate) fn put_decision(connection: &rusqlite::Connection, d: &Decision) -> T
         int(d.at.0)?,
         int(d.ledger)?,
         word(&d.request.verb),
+        d.request.name,
         d.caller.uid,
         opt_word(d.workspace.as_ref()),
         d.policy.0,
@@ -554,8 +556,9 @@ pub(crate) fn decision(cells: &mut Cells<'_>) -> Tried<Decision> {
     let id = cells.text()?;
     let at = vws_domain::Timestamp(cells.uint()?);
     let ledger = cells.uint()?;
-    // Both stand inside the request and the caller; their columns are for searching.
+    // These stand inside the request and the caller; their columns are for searching.
     let _verb: String = cells.text()?;
+    let _name: String = cells.text()?;
     let _uid = cells.uint32()?;
     Ok(Decision {
         id,

@@ -4,8 +4,10 @@
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::Receiver;
-use vws_domain::{Error, ErrorKind, Result};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use vws_domain::{Error, ErrorKind, Result, Site};
 
 use crate::fail::{Fail, Tried};
 use crate::limits::Limits;
@@ -48,6 +50,32 @@ pub(crate) enum Command {
     Stop,
 }
 
+/// Pause before the first try to open the database again; doubles up to [`REOPEN_MOST`].
+const REOPEN_FIRST: Duration = Duration::from_millis(100);
+const REOPEN_MOST: Duration = Duration::from_secs(30);
+
+/// What the writer and the store's front share.
+#[derive(Default)]
+pub(crate) struct Health {
+    /// Why nothing is written now.
+    pub(crate) trouble: Mutex<Option<String>>,
+    /// Told of the projection that was loaded when the database was opened again.
+    pub(crate) reopened: Mutex<Option<Box<dyn Fn(Site) + Send>>>,
+}
+
+/// A commit failed in a way that leaves open what is on the disk: until the database has been opened again nothing is written.
+pub(crate) struct Broken {
+    pub(crate) detail: String,
+    next_try: Instant,
+    pause: Duration,
+}
+
+impl Broken {
+    pub(crate) fn new(detail: String) -> Self {
+        Self { detail, next_try: Instant::now() + REOPEN_FIRST, pause: REOPEN_FIRST }
+    }
+}
+
 /// A committed group: the new last number, and the outcome of each command.
 type Written = (u64, Vec<Result<u64>>);
 
@@ -61,14 +89,15 @@ pub(crate) struct Writer {
     pub(crate) last: u64,
     /// Batches since the last pruning.
     pub(crate) since_prune: u64,
-    /// Set when a commit failed in a way that leaves open what is on the disk.
-    pub(crate) broken: Option<String>,
+    /// Set while the device's failure keeps anything from being written.
+    pub(crate) broken: Option<Broken>,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Writer {
     /// Works until it is told to stop or nobody is left to tell.
     pub(crate) fn run(mut self) {
-        while let Ok(first) = self.commands.recv() {
+        while let Some(first) = self.next() {
             let mut group = vec![first];
             while group.len() < self.limits.group_batches {
                 match self.commands.try_recv() {
@@ -88,12 +117,55 @@ impl Writer {
         self.close();
     }
 
+    /// The next command; `None` when nobody is left to give one. While the store is broken it is opened again in between.
+    fn next(&mut self) -> Option<Command> {
+        loop {
+            let Some(broken) = &self.broken else { return self.commands.recv().ok() };
+            match self.commands.recv_timeout(broken.next_try.saturating_duration_since(Instant::now())) {
+                Ok(command) => return Some(command),
+                Err(RecvTimeoutError::Timeout) => self.reopen(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    fn break_off(&mut self, detail: String) {
+        *self.health.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(detail.clone());
+        self.broken = Some(Broken::new(detail));
+    }
+
+    /// Opens the database again; what is on the disk then is what there is.
+    fn reopen(&mut self) {
+        let Some(broken) = &mut self.broken else { return };
+        match open::again(&self.path) {
+            Ok((connection, site)) => {
+                let old = std::mem::replace(&mut self.connection, connection);
+                if let Err((_, error)) = old.close() {
+                    tracing::warn!(%error, "the connection to the database that had failed could not be closed");
+                }
+                tracing::info!(database = %self.path.display(), sequence = site.sequence, "the database could be opened again");
+                self.last = site.sequence;
+                self.broken = None;
+                // The projection first: what is asked from now on is decided on it.
+                if let Some(reopened) = &*self.health.reopened.lock().unwrap_or_else(PoisonError::into_inner) {
+                    reopened(site);
+                }
+                *self.health.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            Err(error) => {
+                broken.pause = (broken.pause * 2).min(REOPEN_MOST);
+                broken.next_try = Instant::now() + broken.pause;
+                tracing::warn!(%error, detail = %error.detail, next_try_ms = broken.pause.as_millis(), "the database cannot be opened again yet");
+            }
+        }
+    }
+
     fn group(&mut self, group: Vec<Command>) {
         if group.is_empty() {
             return;
         }
-        if let Some(detail) = &self.broken {
-            let error = self.in_doubt(detail);
+        if let Some(broken) = &self.broken {
+            let error = self.refused(&broken.detail);
             return refuse(group, &error);
         }
         match self.transaction(&group) {
@@ -113,7 +185,7 @@ impl Writer {
                 self.roll_back();
                 if committing && !fail.is_full() {
                     // Whether the log holds it is unknown, and a later fsync may claim a success that it has not: stop here.
-                    self.broken = Some(fail.to_string());
+                    self.break_off(fail.to_string());
                     let error = self.in_doubt(&fail.to_string());
                     return refuse(group, &error);
                 }
@@ -185,12 +257,32 @@ impl Writer {
         if !self.connection.is_autocommit()
             && let Err(error) = self.run_sql("ROLLBACK")
         {
-            self.broken = Some(format!("rollback: {error}"));
+            self.break_off(format!("rollback: {error}"));
         }
     }
 
+    /// For those whose commit failed.
     fn in_doubt(&self, detail: &str) -> Error {
-        Error::internal(open::object(&self.path), detail).with_code("store-failed")
+        Error::new(
+            ErrorKind::Internal,
+            open::object(&self.path),
+            "its device failed while this was being written; whether it was kept is open until the database could be opened again",
+            "see to the device (`vws doctor` tells when it works again), then look, or repeat with the same request-id",
+        )
+        .with_code("store-failed")
+        .with_detail(detail)
+    }
+
+    /// For those who come while nothing is written.
+    fn refused(&self, detail: &str) -> Error {
+        Error::new(
+            ErrorKind::Internal,
+            open::object(&self.path),
+            "cannot be written, its device failed; nothing of this happened, and it is being opened again",
+            "see to the device (`vws doctor` tells when it works again), then repeat the request",
+        )
+        .with_code("store-failed")
+        .with_detail(detail)
     }
 
     fn prune(&mut self) {
@@ -262,6 +354,7 @@ mod tests {
             last: 0,
             since_prune: 0,
             broken: None,
+            health: Arc::default(),
         };
         (writer, commands)
     }
@@ -291,12 +384,36 @@ mod tests {
     fn a_broken_store_takes_no_more() {
         let folder = tempfile::tempdir().unwrap();
         let (mut writer, _commands) = writer(folder.path());
-        writer.broken = Some("fsync: input/output error".to_owned());
+        writer.break_off("fsync: input/output error".to_owned());
         let (told, heard) = mpsc::channel();
         writer.group(vec![commit(1, "small", &told)]);
         let error = heard.recv().unwrap().1.unwrap_err();
         assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Internal, "store-failed"));
         assert_eq!(crate::load::sequence(&writer.connection).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_broken_store_is_opened_again_with_what_is_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, commands) = writer(folder.path());
+        let health = Arc::clone(&writer.health);
+        let (seen, projections) = mpsc::channel();
+        *health.reopened.lock().unwrap() = Some(Box::new(move |site: Site| seen.send(site.sequence).unwrap()));
+        let (told, heard) = mpsc::channel();
+        writer.group(vec![commit(1, "small", &told)]);
+        assert_eq!(heard.recv().unwrap(), (1, Ok(1)));
+        // What the writer believes is older than what is on the disk: the failed commit was kept.
+        writer.last = 0;
+        writer.break_off("fsync: input/output error".to_owned());
+        let working = std::thread::spawn(move || writer.run());
+        commands.send(commit(1, "too early", &told)).unwrap();
+        assert_eq!(heard.recv().unwrap().1.unwrap_err().code, "store-failed");
+        assert_eq!(projections.recv_timeout(Duration::from_secs(20)).unwrap(), 1);
+        commands.send(commit(2, "again", &told)).unwrap();
+        assert_eq!(heard.recv().unwrap(), (2, Ok(2)));
+        assert!(health.trouble.lock().unwrap().is_none());
+        commands.send(Command::Stop).unwrap();
+        working.join().unwrap();
     }
 
     #[test]

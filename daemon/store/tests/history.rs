@@ -147,6 +147,7 @@ fn decision(id: u128, ledger: u64, uid: u32, generation: u64, policy: &str) -> C
     decision.ledger = ledger;
     decision.caller.uid = uid;
     decision.request.verb = Verb::Launch;
+    decision.request.name = "web".to_owned();
     decision.workspace = Some(WorkspaceId(id % 2));
     decision.permitted = id.is_multiple_of(3);
     decision.policy = PolicyHash(policy.to_owned());
@@ -174,6 +175,10 @@ fn decisions_are_found_by_what_is_asked() {
     assert_eq!(ids(DecisionFilter { uid: Some(1), ..all() }, 99), [9, 5, 1]);
     assert_eq!(ids(DecisionFilter { uid: Some(1), policy: Some(PolicyHash("new".to_owned())), ..all() }, 99), [9]);
     assert_eq!(ids(DecisionFilter { permitted: Some(true), ..all() }, 99), [12, 9, 6, 3]);
+    assert_eq!(ids(DecisionFilter { name: Some("web".to_owned()), ..all() }, 1), [12]);
+    assert!(ids(DecisionFilter { name: Some("we".to_owned()), ..all() }, 9).is_empty());
+    let between = DecisionFilter { since: Some(Timestamp(3)), until: Some(Timestamp(4)), ..all() };
+    assert_eq!(ids(between, 99), [4, 3]);
     assert_eq!(ids(DecisionFilter { since: Some(Timestamp(11)), ..all() }, 99), [12, 11]);
     assert_eq!(ids(DecisionFilter { workspace: Some(WorkspaceId(1)), ..all() }, 2), [11, 9]);
     assert_eq!(ids(DecisionFilter { verb: Some(Verb::Launch), ..all() }, 1), [12]);

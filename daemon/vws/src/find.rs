@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::context::Context;
 use crate::record::Record;
-use vws_bus::client::{Args, Dict};
+use vws_bus::client::Args;
 use vws_bus::failure::{Failure, exit};
 use vws_bus::path::Object;
 use vws_bus::{keys, names};
@@ -22,8 +22,17 @@ pub(crate) struct Found {
     pub(crate) record: Record,
 }
 
-/// Every workspace that fits a filter, page by page.
-pub(crate) async fn workspaces(context: &Context, filter: &Args<'_>) -> Result<Vec<Record>> {
+/// What `Manager` lists, page by page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Noun {
+    Workspaces,
+    Images,
+    Hosts,
+    Jobs,
+}
+
+/// Every object of a kind that fits a filter and that the caller may see.
+pub(crate) async fn list(context: &Context, noun: Noun, filter: &Args<'_>) -> Result<Vec<Record>> {
     let manager = context.client.manager().await?;
     let mut all = Vec::new();
     let mut cursor = String::new();
@@ -32,13 +41,23 @@ pub(crate) async fn workspaces(context: &Context, filter: &Args<'_>) -> Result<V
         if !cursor.is_empty() {
             options.insert(keys::CURSOR, Variant::from(cursor.clone()));
         }
-        let (page, next) = manager.list(filter, &options).await?;
+        let (page, next) = match noun {
+            Noun::Workspaces => manager.list(filter, &options).await?,
+            Noun::Images => manager.list_images(filter, &options).await?,
+            Noun::Hosts => manager.list_hosts(filter, &options).await?,
+            Noun::Jobs => manager.list_jobs(filter, &options).await?,
+        };
         all.extend(page.iter().map(Record::new));
         if next.is_empty() || next == cursor {
             return Ok(all);
         }
         cursor = next;
     }
+}
+
+/// Every workspace that fits a filter.
+pub(crate) async fn workspaces(context: &Context, filter: &Args<'_>) -> Result<Vec<Record>> {
+    list(context, Noun::Workspaces, filter).await
 }
 
 /// The workspace that is called this.
@@ -62,9 +81,11 @@ pub(crate) async fn image(context: &Context, word: &str) -> Result<Found> {
     {
         return Ok(found);
     }
-    let all = collection(context, "images").await?;
-    let named: Vec<Record> = all.iter().filter(|record| record.text("name") == word).cloned().collect();
-    if named.is_empty() { one_of_ids("image", word, all) } else { one("image", word, named) }
+    let named = list(context, Noun::Images, &[(keys::NAME, Variant::from(word))].into()).await?;
+    if !named.is_empty() {
+        return one("image", word, named);
+    }
+    one_of_ids("image", word, list(context, Noun::Images, &Args::new()).await?)
 }
 
 /// The job with this id, or beginning of an id, or path.
@@ -72,7 +93,7 @@ pub(crate) async fn job(context: &Context, word: &str) -> Result<Found> {
     if let Some(path) = whole_id(word, 'j').map(Object::Job) {
         return at(context, &path).await?.ok_or_else(|| missing("job", word, None));
     }
-    one_of_ids("job", word, collection(context, "jobs").await?)
+    one_of_ids("job", word, list(context, Noun::Jobs, &Args::new()).await?)
 }
 
 /// The host with this name.
@@ -80,7 +101,7 @@ pub(crate) async fn host(context: &Context, name: &str) -> Result<Found> {
     if let Some(found) = at(context, &Object::Host(name.to_owned())).await? {
         return Ok(found);
     }
-    let all = collection(context, "hosts").await?;
+    let all = list(context, Noun::Hosts, &Args::new()).await?;
     Err(missing("host", name, keys::nearest(name, all.iter().map(|record| record.text("name")))))
 }
 
@@ -94,34 +115,17 @@ pub(crate) async fn at(context: &Context, object: &Object) -> Result<Option<Foun
     }
 }
 
-/// Every object of a collection (`images`, `hosts`, `jobs`, `backends`) that the caller may see, with its `path`.
-pub(crate) async fn collection(context: &Context, collection: &str) -> Result<Vec<Record>> {
-    let root = format!("{}/{collection}/", names::ROOT);
-    let interface = Object::parse(&format!("{root}x")).map(|object| object.interface());
-    let record = |path: &str, dict: &Dict| Record::new(dict).at(path);
-    match context.client.managed_objects().await {
-        Ok(objects) => Ok(objects
-            .iter()
-            .filter(|(path, _)| path.starts_with(&root))
-            .filter_map(|(path, interfaces)| {
-                let interface = interface.or_else(|| Object::parse(path).map(|object| object.interface()))?;
-                interfaces.get(interface).map(|dict| record(path, dict))
-            })
-            .collect()),
-        // A site above the limit of one message: one object after the other.
-        Err(failure) if failure.is_kind("Busy") => {
-            let mut records = Vec::new();
-            for path in children(context, root.trim_end_matches('/')).await? {
-                if let Some(object) = Object::parse(&path)
-                    && let Some(found) = at(context, &object).await?
-                {
-                    records.push(found.record);
-                }
-            }
-            Ok(records)
+/// Every backend, with its `path`: few, so one after the other.
+pub(crate) async fn backends(context: &Context) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for path in children(context, &format!("{}/backends", names::ROOT)).await? {
+        if let Some(object) = Object::parse(&path)
+            && let Some(found) = at(context, &object).await?
+        {
+            records.push(found.record);
         }
-        Err(failure) => Err(failure),
     }
+    Ok(records)
 }
 
 /// Paths of the nodes below a node, as introspection names them.
@@ -138,7 +142,7 @@ async fn children(context: &Context, path: &str) -> Result<Vec<String>> {
 }
 
 /// A whole id, with or without its letter, or an object path.
-fn whole_id(word: &str, letter: char) -> Option<u128> {
+pub(crate) fn whole_id(word: &str, letter: char) -> Option<u128> {
     match Object::parse(word) {
         Some(Object::Workspace(id)) if letter == 'w' => return Some(id),
         Some(Object::Image(id)) if letter == 'i' => return Some(id),

@@ -115,6 +115,33 @@ async fn look(context: &Context, path: &str) -> Result<Record> {
     Ok(Record::new(&context.client.properties(path, names::JOB).await?).with("path", path.into()))
 }
 
+/// What there is to look at and to do after a job that did not end well, or that is at work; empty for one that is done.
+pub(crate) fn next(job: &Record) -> String {
+    let id = job.text("id");
+    let workspace = leaf(job.text("workspace"));
+    let of_workspace = !matches!(workspace.as_str(), "" | "/");
+    let more = match job.text("kind") {
+        "create" => format!("`vws why {workspace}` shows where it was to run; launch it again when the cause is gone"),
+        "probe-host" => "`vws host list` shows the host; probe it again with `vws host probe NAME`".to_owned(),
+        _ if of_workspace => format!("`vws info {workspace}` shows what became of the workspace"),
+        _ => "repeat the request when the cause is gone".to_owned(),
+    };
+    match job.text("state") {
+        "done" => String::new(),
+        "cancelled" => format!("what it did was taken back; {more}"),
+        "failed" => format!("failed at {}, and what it did was taken back; `vws job show {id}` shows it; {more}", failed_at(job)),
+        _ => format!("`vws job show {id} --follow` goes along, `vws cancel {id}` stops it"),
+    }
+}
+
+/// The step that failed: a job that is taken back keeps it as its phase.
+fn failed_at(job: &Record) -> String {
+    match job.text("phase").trim_start_matches("undo ") {
+        "" => "its beginning".to_owned(),
+        phase => format!("`{phase}`"),
+    }
+}
+
 fn ended(context: &Context, job: Record) -> Result<Record> {
     let error = job.texts("error");
     let (name, message, code) = match error.as_slice() {
@@ -132,6 +159,7 @@ fn ended(context: &Context, job: Record) -> Result<Record> {
             Err(Failure::of_kind("Cancelled", format!("job {}: was cancelled; what it did is taken back", job.text("id"))))
         }
         _ => {
+            context.say(&screen::shown(&format!("job {}: {}", job.text("id"), next(&job))));
             let mut failure = Failure::new(if name.is_empty() { "org.freedesktop.DBus.Error.Failed" } else { name }, message);
             if failure.code.is_empty() {
                 code.clone_into(&mut failure.code);
@@ -220,9 +248,23 @@ fn amount(job: &Record) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::phase;
+    use super::{next, phase};
     use crate::record::Record;
     use serde_json::json;
+
+    #[test]
+    fn the_end_of_a_job_says_what_next() {
+        let job = |kind: &str, state: &str| {
+            let workspace = "/org/virtualworkspaces1/workspaces/w0a";
+            next(&Record(json!({ "id": "7", "kind": kind, "state": state, "phase": "undo stage", "workspace": workspace })))
+        };
+        assert_eq!(job("start", "done"), "");
+        let failed = job("start", "failed");
+        assert!(failed.contains("failed at `stage`") && failed.contains("`vws job show 7`"), "{failed}");
+        assert!(failed.contains("`vws info 0a`") || failed.contains("`vws info w0a`"), "{failed}");
+        assert!(job("create", "failed").contains("`vws why "), "{}", job("create", "failed"));
+        assert!(job("start", "running").contains("`vws cancel 7`"));
+    }
 
     #[test]
     fn phases_are_counted_from_one() {

@@ -136,6 +136,13 @@ impl Core {
             queued,
             leases_changed: tokio::sync::Notify::new(),
         });
+        store.on_reopened({
+            let (shared, work) = (Arc::clone(&shared), work.clone());
+            move |site| {
+                shared.replace(site);
+                let _ = work.send(Box::new(|pending: &mut Pending| pending.take_back()));
+            }
+        });
         let mut pending = Pending { site, store, env, shared: Arc::clone(&shared), work: work.clone() };
         let thread = std::thread::Builder::new()
             .name("core".to_owned())
@@ -252,6 +259,17 @@ impl Pending {
 }
 
 impl Shared {
+    /// The store has loaded the projection anew. What its last transactions told nobody is found by their jobs and leases being looked
+    /// at again, and by `EventsSince`.
+    fn replace(&self, site: Site) {
+        let waiting: Vec<JobId> = site.jobs().filter(|job| !job.state.ended()).map(|job| job.id).collect();
+        *self.committed.write().unwrap_or_else(PoisonError::into_inner) = site;
+        for job in waiting {
+            let _ = self.queued.send(job);
+        }
+        self.leases_changed.notify_one();
+    }
+
     /// Makes a written transaction visible, then tells of it. Called in order.
     fn publish(&self, sequence: u64, changes: &[Change]) {
         {

@@ -17,6 +17,7 @@ pub mod operate;
 pub mod policies;
 pub mod reload;
 pub mod service;
+pub mod watchdog;
 
 use crate::config::{Admission, File, Places};
 use crate::core::Core;
@@ -121,6 +122,7 @@ async fn serve(options: Options) -> Result<()> {
         tracing::debug!(%error, "no service manager was told");
     }
 
+    let watched = tokio::spawn(watchdog::watch(Arc::clone(&core)));
     let ended = tokio::select! {
         told = until_told(&poke) => told,
         () = bus.ended() => Err(Error::new(
@@ -133,6 +135,7 @@ async fn serve(options: Options) -> Result<()> {
     tracing::info!("ending");
     bus.shutdown().await;
     watching.abort();
+    watched.abort();
     operating.abort();
     backends.shutdown().await;
     core.stop();

@@ -8,6 +8,7 @@ use crate::env::Env;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use vws_domain::{
     AccessInput, Caller, Candidate, PlacementInput, PolicyHash, QuotaInput, Request, Timestamp, Verb, Verdict, VerdictKind,
@@ -35,6 +36,38 @@ pub struct PolicyStatus {
     pub directory: PathBuf,
     /// The files of the set in force.
     pub files: Vec<String>,
+    /// How views were answered.
+    pub reads: Reads,
+}
+
+/// How often somebody asked whether a workspace may be seen, since the daemon started. Administrators see everything and are not judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Judged by the access policy.
+    pub judged: u64,
+    /// Answered from memory.
+    pub remembered: u64,
+    /// Of both, those that were refused.
+    pub refused: u64,
+}
+
+/// The counters behind [`Reads`].
+#[derive(Default)]
+struct ReadCounters {
+    judged: AtomicU64,
+    remembered: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl ReadCounters {
+    /// Counts one answer; `from` is where it came from.
+    fn count(&self, from: &AtomicU64, answer: bool) -> bool {
+        from.fetch_add(1, Ordering::Relaxed);
+        if !answer {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
 }
 
 /// What a reload did.
@@ -70,6 +103,7 @@ pub struct Policies {
     deciding: Mutex<Option<Seat>>,
     viewing: Mutex<Option<Seat>>,
     views: Mutex<HashMap<(u64, WorkspaceId), View>>,
+    reads: ReadCounters,
     refused: Mutex<PolicyHash>,
 }
 
@@ -129,10 +163,12 @@ impl Policies {
                 problems: Vec::new(),
                 directory: directory.to_owned(),
                 files: Vec::new(),
+                reads: Reads::default(),
             }),
             deciding: Mutex::new(None),
             viewing: Mutex::new(None),
             views: Mutex::new(HashMap::new()),
+            reads: ReadCounters::default(),
             refused: Mutex::new(PolicyHash::default()),
         }
     }
@@ -146,7 +182,11 @@ impl Policies {
     /// What is in force and what is wrong with the newest files.
     #[must_use]
     pub fn status(&self) -> PolicyStatus {
-        self.status.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut status = self.status.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        status.reads =
+            Reads { judged: now(&self.reads.judged), remembered: now(&self.reads.remembered), refused: now(&self.reads.refused) };
+        status
     }
 
     /// Holds the set in force for one decision.
@@ -178,7 +218,7 @@ impl Policies {
             && version == workspace.version
             && of_generation == generation
         {
-            return answer;
+            return self.reads.count(&self.reads.remembered, answer);
         }
         let input = AccessInput {
             request: view_request(workspace),
@@ -198,7 +238,7 @@ impl Policies {
             views.clear();
         }
         views.insert(key, (workspace.version, generation, answer));
-        answer
+        self.reads.count(&self.reads.judged, answer)
     }
 
     /// Reads the folder and puts it in force if it is good. Answers what it did, and the set if it is new.

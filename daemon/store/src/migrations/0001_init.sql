@@ -142,6 +142,7 @@ CREATE TABLE decisions (
     at         INTEGER NOT NULL,
     ledger     INTEGER NOT NULL,
     verb       TEXT NOT NULL,
+    name       TEXT NOT NULL,
     uid        INTEGER NOT NULL,
     workspace  TEXT,
     policy     TEXT NOT NULL,
@@ -155,6 +156,7 @@ CREATE TABLE decisions (
     hosts      TEXT NOT NULL
 ) STRICT;
 CREATE INDEX decisions_workspace ON decisions (workspace, position) WHERE workspace IS NOT NULL;
+CREATE INDEX decisions_name ON decisions (name, position);
 CREATE INDEX decisions_uid ON decisions (uid, position);
 CREATE INDEX decisions_policy ON decisions (policy);
 CREATE INDEX decisions_ledger ON decisions (ledger);

@@ -17,6 +17,12 @@ pub(crate) struct Decisions {
     /// Only about this workspace
     #[arg(long)]
     workspace: Option<String>,
+    /// Only about what has this name, also what is gone
+    #[arg(long, conflicts_with = "workspace")]
+    name: Option<String>,
+    /// Only what this user id asked for
+    #[arg(long, value_name = "UID")]
+    caller: Option<u32>,
     /// Only refusals
     #[arg(long)]
     denied: bool,
@@ -26,6 +32,9 @@ pub(crate) struct Decisions {
     /// Only of the last so long, for instance 1h
     #[arg(long, value_parser = duration, value_name = "TIME")]
     since: Option<Duration>,
+    /// Only of before so long ago, for instance 10m
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    until: Option<Duration>,
     /// So many at most
     #[arg(short = 'l', long, default_value_t = vws_bus::names::DECISIONS_LIMIT, value_name = "N")]
     limit: u64,
@@ -41,9 +50,18 @@ pub(crate) async fn run(context: &Context, verb: &Decisions) -> Result<()> {
     if verb.denied || verb.permitted {
         filter.insert(keys::VERDICT, Variant::from(if verb.denied { "deny" } else { "permit" }));
     }
+    if let Some(name) = &verb.name {
+        filter.insert(keys::NAME, Variant::from(name.clone()));
+    }
+    if let Some(caller) = verb.caller {
+        filter.insert(keys::CALLER, Variant::from(caller));
+    }
+    let ago = |time: Duration| Variant::from(now().saturating_sub(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)));
     if let Some(since) = verb.since {
-        let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-        filter.insert(keys::SINCE, Variant::from(now().saturating_sub(micros)));
+        filter.insert(keys::SINCE, ago(since));
+    }
+    if let Some(until) = verb.until {
+        filter.insert(keys::UNTIL, ago(until));
     }
     let found = ask(context, filter, verb.limit).await?;
     context.emit(&record::array(&found), || {

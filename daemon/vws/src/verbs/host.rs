@@ -150,7 +150,7 @@ fn scalar(word: &str) -> Variant<'static> {
 pub(crate) async fn run(context: &Context, verb: &Host) -> Result<()> {
     match verb {
         Host::List => {
-            let mut hosts = find::collection(context, "hosts").await?;
+            let mut hosts = find::list(context, find::Noun::Hosts, &Args::new()).await?;
             hosts.sort_by(|a, b| a.text("name").cmp(b.text("name")));
             context.emit(&record::array(&hosts), || hosts_table(&hosts))?;
             if hosts.is_empty() {

@@ -102,7 +102,7 @@ pub(crate) async fn run(context: &Context, verb: &Image) -> Result<()> {
     match verb {
         Image::Import(import) => import_image(context, import).await,
         Image::List => {
-            let mut images = find::collection(context, "images").await?;
+            let mut images = find::list(context, find::Noun::Images, &Args::new()).await?;
             images.sort_by(|a, b| a.text("name").cmp(b.text("name")));
             context.emit(&record::array(&images), || images_table(&images))?;
             if images.is_empty() {

@@ -1,7 +1,7 @@
 //! `vws job`: one job.
 
 use crate::context::Context;
-use crate::follow::{Wait, follow};
+use crate::follow::{Wait, follow, next};
 use crate::output::{fields, leaf};
 use crate::record::Record;
 use crate::units::local;
@@ -64,5 +64,6 @@ fn text(job: &Record) -> String {
         ("ended", if job.number("ended_at") == 0 { String::new() } else { local(job.number("ended_at")) }),
         ("error", job.texts("error").get(1).copied().unwrap_or("").to_owned()),
         ("message", job.text("message").to_owned()),
+        ("next", next(job)),
     ])
 }

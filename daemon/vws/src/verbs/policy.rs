@@ -64,6 +64,7 @@ async fn status(context: &Context) -> Result<()> {
             ("in force since", local(record.number("loaded_at"))),
             ("folder", record.text("directory").to_owned()),
             ("files", record.texts("files").join(" ")),
+            ("reads", reads(&record)),
         ]);
         let errors = record.list("errors");
         if !errors.is_empty() {
@@ -72,6 +73,16 @@ async fn status(context: &Context) -> Result<()> {
         }
         text
     })
+}
+
+/// How often the policies were asked who may see what.
+fn reads(record: &Record) -> String {
+    format!(
+        "{} judged, {} answered from memory, {} refused",
+        record.number("reads_judged"),
+        record.number("reads_remembered"),
+        record.number("reads_refused")
+    )
 }
 
 /// Problems with the lines they are in.

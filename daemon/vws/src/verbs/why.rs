@@ -6,7 +6,8 @@ use crate::record::{self, Record};
 use crate::{Result, decision, find};
 use vws_bus::client::Args;
 use vws_bus::failure::Failure;
-use vws_bus::{keys, names};
+use vws_bus::keys;
+use vws_bus::path::Object;
 use zbus::{ObjectPath, Variant};
 
 /// Arguments of `vws why`.
@@ -38,22 +39,20 @@ pub(crate) async fn run(context: &Context, verb: &Why) -> Result<()> {
     context.emit(&record::array(&found), || found.iter().map(decision::text).collect::<Vec<_>>().join("\n\n--\n\n"))
 }
 
-/// Decisions by their own id, or about a name or an id that no workspace has any more. A name is looked for among the newest
-/// only: the record is kept by workspace.
+/// Decisions by their own id, or about an id or a name that no workspace has any more.
 async fn recorded(context: &Context, word: &str, limit: u64) -> Result<Vec<Record>> {
-    let hexadecimal = word.len() == 32 && word.bytes().all(|b| b.is_ascii_hexdigit());
-    if hexadecimal {
-        let by_id = ask(context, [(keys::ID, Variant::from(word.to_ascii_lowercase()))].into(), limit).await?;
+    if let Some(id) = find::whole_id(word, 'w') {
+        let by_id = ask(context, [(keys::ID, Variant::from(format!("{id:032x}")))].into(), limit).await?;
         if !by_id.is_empty() {
             return Ok(by_id);
         }
+        let path = ObjectPath::try_from(Object::Workspace(id).to_string()).map_err(Failure::from)?;
+        let about = ask(context, [(keys::WORKSPACE, Variant::from(path))].into(), limit).await?;
+        if !about.is_empty() {
+            return Ok(about);
+        }
     }
-    let all = ask(context, Args::new(), names::DECISIONS_LIMIT_MAX).await?;
-    let about = all.into_iter().filter(|decision| {
-        decision.text("name") == word
-            || (hexadecimal && decision.text("workspace").ends_with(&format!("/w{}", word.to_ascii_lowercase())))
-    });
-    Ok(about.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
+    ask(context, [(keys::NAME, Variant::from(word))].into(), limit).await
 }
 
 /// Decisions that fit a filter.

@@ -4,15 +4,14 @@ use super::accounts;
 use super::call::{Call, Method, Reply, later, now};
 use super::encode::{self, Map};
 use super::keys::{Dict, Keys};
-use super::value::{Properties, Property, Value};
-use super::{State, decode, limits};
+use super::value::Property;
+use super::{State, decode, lists};
 use crate::service::{DecisionQuery, ExplainRequest};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use vws_bus::{keys, names, path};
-use vws_domain::{DecisionId, Error, HostName, Result, Timestamp, Verb, Workspace, WorkspaceId, shown};
+use vws_domain::{DecisionId, Error, HostName, Result, Timestamp, Verb, WorkspaceId, shown};
 use zbus::OwnedObjectPath;
 
 /// Its methods.
@@ -20,7 +19,10 @@ pub const METHODS: &[Method] = &[
     Method { name: "CreateWorkspace", run: |call| later(create_workspace(call)) },
     Method { name: "ImportImage", run: |call| later(import_image(call)) },
     Method { name: "Explain", run: |call| later(explain(call)) },
-    Method { name: "List", run: |call| later(list(call)) },
+    Method { name: "List", run: |call| later(lists::workspaces(call)) },
+    Method { name: "ListImages", run: |call| later(lists::images(call)) },
+    Method { name: "ListHosts", run: |call| later(lists::hosts(call)) },
+    Method { name: "ListJobs", run: |call| later(lists::jobs(call)) },
     Method { name: "Decisions", run: |call| later(decisions(call)) },
     // At once, in the order of the calls: what a client starts after it has subscribed, it is told of.
     Method { name: "Subscribe", run: |call| now(subscribe(&call)) },
@@ -108,87 +110,6 @@ fn explained_object(verb: Verb, object: &str) -> Result<Option<WorkspaceId>> {
     }
 }
 
-/// What a listed workspace must be like.
-#[derive(Debug, Default)]
-struct Filter {
-    name: Option<String>,
-    owner: Option<u32>,
-    state: Option<String>,
-    host: Option<String>,
-    labels: BTreeMap<String, String>,
-}
-
-impl Filter {
-    fn read(given: Dict) -> Result<Self> {
-        let mut filter = Keys::new("filter", given, &[keys::LIST_FILTER])?;
-        let states: Vec<&str> = vws_domain::State::ALL.into_iter().map(vws_domain::State::name).collect();
-        let state = filter.word(keys::STATE, &states, vws_domain::State::from_name)?;
-        Ok(Self {
-            name: filter.text(keys::NAME),
-            owner: filter.id(keys::OWNER),
-            state: state.map(|state| state.name().to_owned()),
-            host: filter.text(keys::HOST),
-            labels: filter.pairs(keys::LABEL).unwrap_or_default(),
-        })
-    }
-
-    fn takes(&self, workspace: &Workspace) -> bool {
-        let host = || workspace.host.as_ref().map_or("", HostName::as_str);
-        self.name.as_ref().is_none_or(|name| *name == workspace.spec.name)
-            && self.owner.is_none_or(|owner| owner == workspace.owner)
-            && self.state.as_ref().is_none_or(|state| state == workspace.state.name())
-            && self.host.as_ref().is_none_or(|name| name == host())
-            && self.labels.iter().all(|(key, value)| workspace.spec.labels.get(key) == Some(value))
-    }
-}
-
-/// A page of workspaces: as many visible ones as `limit`, or as were found among [`limits::LOOKED_AT`].
-async fn list(call: Call) -> Reply {
-    let (filter, options): (Dict, Dict) = call.arguments()?;
-    let mut options = call.options(names::MANAGER, options)?;
-    let limit = usize::try_from(options.limit(names::LIST_LIMIT, names::LIST_LIMIT_MAX)?).unwrap_or(usize::MAX);
-    let mut cursor = match options.text(keys::CURSOR).filter(|cursor| !cursor.is_empty()) {
-        Some(text) => Some(WorkspaceId::parse(&text).map_err(|_| {
-            options.invalid(
-                keys::CURSOR,
-                format!("is `{}`, which no page ended with", shown(&text)),
-                "give what the last page returned, or leave it out",
-            )
-        })?),
-        None => None,
-    };
-    let filter = Filter::read(filter)?;
-    let mut page: Vec<Value> = Vec::new();
-    let mut looked_at = 0;
-    let mut more = true;
-    while more && page.len() < limit && looked_at < limits::LOOKED_AT {
-        let chunk: Vec<Arc<Workspace>> =
-            call.state.service.read(|site| site.workspaces_after(cursor).take(limits::JUDGED_AT_ONCE).cloned().collect());
-        more = chunk.len() == limits::JUDGED_AT_ONCE;
-        looked_at += chunk.len();
-        for workspace in chunk {
-            if page.len() == limit {
-                more = true;
-                break;
-            }
-            cursor = Some(workspace.id);
-            if filter.takes(&workspace) && call.state.service.may_view(&call.caller, &workspace) {
-                page.push(Value::Workspace(workspace));
-            }
-        }
-        tokio::task::yield_now().await;
-    }
-    let next = cursor.filter(|_| more).map(|id| id.to_string()).unwrap_or_default();
-    let page: Vec<Properties<'_>> = page.iter().map(listed).collect();
-    call.reply(&(page, next))
-}
-
-fn listed(workspace: &Value) -> Properties<'_> {
-    let mut properties = workspace.all();
-    properties.0.push(("Path", workspace.path().into()));
-    properties
-}
-
 async fn decisions(call: Call) -> Reply {
     let (filter, options): (Dict, Dict) = call.arguments()?;
     let limit = call.options(names::MANAGER, options)?.limit(names::DECISIONS_LIMIT, names::DECISIONS_LIMIT_MAX)?;
@@ -212,8 +133,11 @@ async fn decisions(call: Call) -> Reply {
     let query = DecisionQuery {
         id: filter.text(keys::ID).map(|id| DecisionId::parse(&id)).transpose()?,
         workspace,
+        name: filter.text(keys::NAME),
+        caller: filter.id(keys::CALLER),
         permitted,
         since: filter.number(keys::SINCE).map(Timestamp),
+        until: filter.number(keys::UNTIL).map(Timestamp),
         limit,
     };
     let decisions = call.state.service.decisions(&call.caller, query).await?;

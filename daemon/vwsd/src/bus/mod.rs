@@ -20,6 +20,7 @@ mod introspect;
 mod job;
 mod keys;
 pub mod limits;
+mod lists;
 mod manager;
 mod object;
 mod object_manager;

@@ -1,6 +1,6 @@
 //! `org.freedesktop.DBus.ObjectManager`, on the root object: every object that the caller may see, with its properties.
 //!
-//! For small and middling sites: above a named number of objects it is refused and points to `Manager.List`.
+//! For small and middling sites: above a named number of objects it is refused and points to `Manager.List` and its kin.
 
 use super::call::{Call, Method, Reply, later};
 use super::limits;
@@ -35,7 +35,7 @@ async fn visible(call: &Call, most: usize) -> Result<Vec<Value>> {
                 ErrorKind::Busy,
                 "GetManagedObjects",
                 format!("more than {most} objects are visible to you"),
-                "use Manager.List, which is paged",
+                "use Manager.List, ListImages, ListHosts and ListJobs, which are paged",
             )
             .with_code("managed-objects"));
         }

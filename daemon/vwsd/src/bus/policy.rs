@@ -22,6 +22,9 @@ pub const PROPERTIES: &[Property<PolicyStatus>] = &[
     Property { name: "Errors", get: |status| Variant::from(status.problems.iter().map(encode::problem).collect::<Vec<_>>()) },
     Property { name: "Directory", get: |status| Variant::from(status.directory.to_string_lossy().replace('\0', "\u{fffd}")) },
     Property { name: "Files", get: |status| Variant::from(status.files.iter().map(String::as_str).collect::<Vec<_>>()) },
+    Property { name: "ReadsJudged", get: |status| status.reads.judged.into() },
+    Property { name: "ReadsRemembered", get: |status| status.reads.remembered.into() },
+    Property { name: "ReadsRefused", get: |status| status.reads.refused.into() },
 ];
 
 async fn reload(call: Call) -> Reply {

@@ -265,7 +265,7 @@ impl Operate {
             Some(order) => Some(order.lock().await),
             None => None,
         };
-        let ended = self.advance(id, cancelled).await;
+        let ended = self.persist(id, cancelled).await;
         drop(turn);
         self.driving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.drop_handed(id);
@@ -273,8 +273,23 @@ impl Operate {
             self.let_go(id).await;
         }
         if let Err(error) = ended {
-            // Only the store can do that; the job stays as it is on disk and is taken up at the next start.
+            // A defect: the job stays as it is on disk and is taken up at the next start.
             tracing::error!(%error, detail = %error.detail, job = %id, "a job stopped where it is");
+        }
+    }
+
+    /// Takes the job on, also past a store that cannot write for a while: its steps are made to be repeated.
+    async fn persist(self: &Arc<Self>, id: JobId, cancel: watch::Receiver<bool>) -> Result<()> {
+        let mut pause = self.limits.retry_first;
+        loop {
+            match self.advance(id, cancel.clone()).await {
+                Err(error) if error.kind == ErrorKind::NoSpace || matches!(error.code.as_str(), "store-failed" | "sequence") => {
+                    tracing::warn!(job = %id, %error, detail = %error.detail, "a job waits until its progress can be recorded");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(self.limits.retry_most);
+                }
+                ended => return ended,
+            }
         }
     }
 

@@ -84,6 +84,10 @@ pub(crate) fn put_probe(tx: &mut Tx<'_>, caller: &Caller, name: &HostName, fresh
     Ok(id)
 }
 
+fn shown(site: &vws_domain::Site, host: &Arc<Host>) -> ShownHost {
+    ShownHost { free: site.free_on(host), workspaces: site.usage_of_host(&host.name).workspaces, host: Arc::clone(host) }
+}
+
 impl Service {
     /// Every host with what is free on it, by name.
     #[must_use]
@@ -98,6 +102,12 @@ impl Service {
         })
     }
 
+    /// So many hosts after this one, by name.
+    #[must_use]
+    pub fn hosts_after(&self, cursor: Option<&HostName>, most: usize) -> Vec<ShownHost> {
+        self.core.read(|site| site.hosts_after(cursor).take(most).map(|host| shown(site, host)).collect())
+    }
+
     /// One host.
     ///
     /// # Errors
@@ -105,7 +115,7 @@ impl Service {
     pub fn host(&self, name: &HostName) -> Result<ShownHost> {
         self.core.read(|site| {
             let host = site.host(name).cloned().ok_or_else(|| missing(name))?;
-            Ok(ShownHost { free: site.free_on(&host), workspaces: site.usage_of_host(name).workspaces, host })
+            Ok(shown(site, &host))
         })
     }
 

@@ -176,10 +176,16 @@ pub struct DecisionQuery {
     pub id: Option<DecisionId>,
     /// About a workspace (also one that is gone).
     pub workspace: Option<WorkspaceId>,
+    /// About something of this name, also one that is gone.
+    pub name: Option<String>,
+    /// Asked by this user.
+    pub caller: Option<u32>,
     /// Only permitted, or only refused ones.
     pub permitted: Option<bool>,
     /// Not older than.
     pub since: Option<Timestamp>,
+    /// Not newer than.
+    pub until: Option<Timestamp>,
     /// At most so many.
     pub limit: u64,
 }

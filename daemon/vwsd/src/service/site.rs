@@ -67,12 +67,18 @@ impl Service {
         let limit = usize::try_from(query.limit.clamp(1, DECISIONS_MOST)).unwrap_or(usize::MAX);
         let mut filter = DecisionFilter {
             workspace: query.workspace,
+            name: query.name,
+            uid: query.caller,
             permitted: query.permitted,
             since: query.since,
+            until: query.until,
             ..DecisionFilter::default()
         };
         let visible = query.workspace.is_some_and(|id| self.workspace(caller, id).is_ok());
         if !caller.admin && !visible {
+            if query.caller.is_some_and(|uid| uid != caller.uid) {
+                return Ok(Vec::new());
+            }
             filter.uid = Some(caller.uid);
         }
         let one = query.id;
@@ -179,8 +185,21 @@ impl Service {
     /// # Errors
     /// AccessDenied, Internal.
     pub async fn doctor(&self, caller: &Caller) -> Result<Vec<Finding>> {
-        self.gate_site(caller, Verb::SiteManage, "doctor").await?;
         let mut findings = Vec::new();
+        match self.gate_site(caller, Verb::SiteManage, "doctor").await {
+            // The decision cannot be recorded. Who may know of it is told why.
+            Err(error) if error.code == "store-failed" => {
+                self.judge_site(caller, Verb::SiteManage, "doctor").await?;
+                let why = self.store.trouble().unwrap_or(error.detail);
+                findings.push(finding(
+                    "error",
+                    "the database",
+                    &format!("cannot be written ({why}); every change is refused, and it is being opened again"),
+                    "see to the device of the state folder; the daemon goes on by itself when it works again",
+                ));
+            }
+            gated => gated?,
+        }
         let projection = self.core.read(Clone::clone);
         if !projection.same_sums(&projection.recomputed()) {
             findings.push(finding(
@@ -310,6 +329,17 @@ impl Service {
             }
         }
         findings
+    }
+
+    /// The gate without a record.
+    async fn judge_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
+        let asked = Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None };
+        let policies = Arc::clone(&self.policies);
+        let judged = self
+            .core
+            .consider(move |site, now| Ok(policies.decide(|judge| admit::judge(judge, site, now, asked, false))))
+            .await?;
+        judged.refusal.map_or(Ok(()), Err)
     }
 
     pub(super) async fn gate_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
