@@ -119,7 +119,7 @@ async fn look(context: &Context, path: &str) -> Result<Record> {
 pub(crate) fn next(job: &Record) -> String {
     let id = job.text("id");
     let workspace = leaf(job.text("workspace"));
-    let of_workspace = !matches!(workspace.as_str(), "" | "/");
+    let of_workspace = !matches!(workspace.as_str(), "" | "-");
     let more = match job.text("kind") {
         "create" => format!("`vws why {workspace}` shows where it was to run; launch it again when the cause is gone"),
         "probe-host" => "`vws host list` shows the host; probe it again with `vws host probe NAME`".to_owned(),
@@ -255,13 +255,13 @@ mod tests {
     #[test]
     fn the_end_of_a_job_says_what_next() {
         let job = |kind: &str, state: &str| {
-            let workspace = "/org/virtualworkspaces1/workspaces/w0a";
+            let workspace = "/org/virtualworkspaces1/workspaces/w0000000000000000000000000000000a";
             next(&Record(json!({ "id": "7", "kind": kind, "state": state, "phase": "undo stage", "workspace": workspace })))
         };
         assert_eq!(job("start", "done"), "");
         let failed = job("start", "failed");
         assert!(failed.contains("failed at `stage`") && failed.contains("`vws job show 7`"), "{failed}");
-        assert!(failed.contains("`vws info 0a`") || failed.contains("`vws info w0a`"), "{failed}");
+        assert!(failed.contains("`vws info 0000000000000000000000000000000a`"), "{failed}");
         assert!(job("create", "failed").contains("`vws why "), "{}", job("create", "failed"));
         assert!(job("start", "running").contains("`vws cancel 7`"));
     }
