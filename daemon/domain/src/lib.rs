@@ -39,7 +39,7 @@ pub use image::{Boot, DiskFormat, Firmware, Image, ImageState, Visibility};
 pub use job::{Job, JobKind, JobState, Progress};
 pub use lease::{EndAction, Lease, LeaseDue};
 pub use lifecycle::{Illegal, State, StateEvent, Target};
-pub use place::{Candidate, capacity_filter, choose};
+pub use place::{Candidate, capacity_filter, choose, growth_filter};
 pub use resize::{DiskResize, NicResize, Part, Resize, Sizes, resized};
 pub use site::{AnsweredRequest, Change, Reservation, Site, Usage};
 pub use snapshot::{Snapshot, new_snapshot, snapshot_named};

@@ -83,7 +83,7 @@ fn end_action() -> impl Strategy<Value = EndAction> {
 
 pub fn spec() -> impl Strategy<Value = Spec> {
     (
-        (text(), image_ref(), any::<([u64; 7])>(), disk_limits(), vec(data_disk(), 0..3), vec(nic(), 0..3)),
+        (text(), image_ref(), any::<[u64; 7]>(), disk_limits(), vec(data_disk(), 0..3), vec(nic(), 0..3)),
         (text(), text(), text(), vec(text(), 0..3), vec(grant(), 0..3), labels()),
         (text(), end_action(), select(Target::ALL.to_vec()), option::of(host_name())),
     )
