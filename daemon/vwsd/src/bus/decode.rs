@@ -429,8 +429,10 @@ mod tests {
         let given = dict([
             ("image", "debian-12".into()),
             ("vcpus", 4_u64.into()),
+            ("vcpus-max", 8_u64.into()),
             ("cpu-shares", 512_u64.into()),
             ("memory-mib", 2048_u64.into()),
+            ("memory-max-mib", 4096_u64.into()),
             ("disk-gib", 20_u64.into()),
             ("disk-iops", 100_u64.into()),
             ("disk-kib-per-second", 1024_u64.into()),
@@ -476,6 +478,7 @@ mod tests {
         let (spec, access) = spec("web", given).unwrap();
         assert_eq!((spec.name.as_str(), spec.image.to_string().as_str()), ("web", "debian-12"));
         assert_eq!((spec.vcpus, spec.cpu_shares, spec.memory_mib, spec.disk_gib), (4, 512, 2048, 20));
+        assert_eq!((spec.vcpus_max, spec.memory_max_mib), (8, 4096));
         assert_eq!((spec.disk_limits.iops, spec.disk_limits.kib_per_second), (100, 1024));
         assert_eq!(spec.data_disks[0].source, DiskSource::Empty);
         assert_eq!((spec.data_disks[0].size_gib, spec.data_disks[0].limits.iops), (5, 7));
