@@ -2,7 +2,7 @@
 //!
 //! Owns: becoming somebody else, plain calls, and the words in properties. Nothing here is cached.
 
-use crate::Site;
+use crate::{Site, skipped};
 use std::collections::BTreeMap;
 use std::future::Future;
 use vws_bus::client::{Args, Bus, Client, Dict};
@@ -12,10 +12,10 @@ use zbus::Variant;
 
 /// Whether this process may become other users; says so when it may not.
 #[must_use]
-pub fn may_become_others(test: &str) -> bool {
+pub fn may_become_others() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("{test}: skipped: needs root");
+        skipped("needs root");
     }
     root
 }
@@ -56,7 +56,7 @@ pub fn run<F: Future>(future: F) -> F::Output {
 /// What the daemon answers.
 pub async fn call<B>(client: &Client, path: &str, interface: &str, member: &str, body: &B) -> Result<zbus::Message, Failure>
 where
-    B: serde::Serialize + zbus::wire::Type,
+    B: serde::Serialize + zbus::DynamicType,
 {
     Ok(client.connection().call_method(Some(names::BUS), path, Some(interface), member, body).await?)
 }
@@ -85,4 +85,21 @@ pub fn number(dict: &Dict, key: &str) -> u64 {
         Some(Variant::U64(number)) => *number,
         _ => 0,
     }
+}
+
+/// Every object that a client finds, by walking the tree down from `/`: path to introspection data.
+pub async fn tree(client: &Client) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut left = vec!["/".to_owned()];
+    while let Some(path) = left.pop() {
+        let reply = call(client, &path, names::INTROSPECTABLE, "Introspect", &()).await;
+        let reply = reply.unwrap_or_else(|failure| panic!("{path} cannot be introspected: {failure:?}"));
+        let xml: String = reply.body().deserialize().unwrap();
+        for part in xml.split("<node name=\"").skip(1) {
+            let name = part.split('"').next().unwrap_or_default();
+            left.push(format!("{}/{name}", path.trim_end_matches('/')));
+        }
+        found.insert(path, xml);
+    }
+    found
 }

@@ -3,9 +3,9 @@
 //! Owns: the life of one `tests/lab/hosts` and its verbs. The script's head says what the hosts are like and what it promises. What
 //! the daemon makes of them is not known here.
 
-use crate::root;
+use crate::{root, skipped};
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -22,12 +22,6 @@ pub struct Lab {
     folder: PathBuf,
     // Removed by the script when the lab ends, and by this if the script could not.
     _folder: tempfile::TempDir,
-}
-
-/// Says on stderr, whatever the test harness captures, why the running test was skipped.
-fn skipped(why: &str) {
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let _told = writeln!(std::io::stderr(), "{test}: skipped: {why}");
 }
 
 impl Lab {

@@ -16,11 +16,16 @@ use vws_bus::client::{Bus, Client};
 
 pub mod bus;
 pub mod lab;
+pub mod libvirt;
+pub mod refusal;
 
 /// How long a condition may take to come true. Generous: only a failure waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(5);
+
+const SIM_PLUGIN: &str = "libvws_plugin_sim.so";
+const KVM_PLUGIN: &str = "libvws_plugin_kvm.so";
 
 /// Root of the source tree.
 #[must_use]
@@ -54,26 +59,43 @@ fn newest_unless_tests(path: &Path) -> Option<SystemTime> {
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let source = ["daemon", "plugin-api", "plugins/sim"].iter().filter_map(|folder| newest(&root().join(folder))).max();
-        let fresh =
-            |name: &str| built().join(name).metadata().and_then(|file| file.modified()).is_ok_and(|at| Some(at) >= source);
-        if ["vwsd", "vws", "libvws_plugin_sim.so"].into_iter().all(fresh) {
-            return;
-        }
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command.current_dir(root()).args(["build", "--quiet", "-p", "vwsd", "-p", "vws", "-p", "vws-plugin-sim"]);
-        command.arg("--target-dir").arg(built().parent().expect("PROFILE is a folder of the target directory"));
-        if built().ends_with("release") {
-            command.arg("--release");
-        }
-        let status = command.status().expect("cargo is there: it started this test");
-        assert!(status.success(), "the programs under test do not build");
-    });
+    static KVM_BUILT: OnceLock<()> = OnceLock::new();
+    if name == KVM_PLUGIN {
+        KVM_BUILT.get_or_init(|| build(&["plugin-api", "plugins/kvm"], &[KVM_PLUGIN], &["vws-plugin-kvm"]));
+    } else {
+        let products = ["vwsd", "vws", SIM_PLUGIN];
+        BUILT.get_or_init(|| build(&["daemon", "plugin-api", "plugins/sim"], &products, &["vwsd", "vws", "vws-plugin-sim"]));
+    }
     let path = built().join(name);
     assert!(path.exists(), "{} was not built: cargo build --workspace", path.display());
     path
+}
+
+/// Says on stderr, whatever the test harness captures, why the running test was skipped.
+pub fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _told = writeln!(std::io::stderr(), "{test}: skipped: {why}");
+}
+
+/// Builds packages if one of their products is older than the newest source in these folders.
+fn build(sources: &[&str], products: &[&str], packages: &[&str]) {
+    let source = sources.iter().filter_map(|folder| newest(&root().join(folder))).max();
+    let fresh = |name: &&str| built().join(name).metadata().and_then(|file| file.modified()).is_ok_and(|at| Some(at) >= source);
+    if products.iter().all(fresh) {
+        return;
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(root()).args(["build", "--quiet"]);
+    for package in packages {
+        command.args(["-p", package]);
+    }
+    command.arg("--target-dir").arg(built().parent().expect("PROFILE is a folder of the target directory"));
+    if built().ends_with("release") {
+        command.arg("--release");
+    }
+    let status = command.status().expect("cargo is there: it started this test");
+    assert!(status.success(), "the programs under test do not build");
 }
 
 /// Looks again and again until there is an answer.
@@ -94,9 +116,11 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// What a site is like.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Names of the hosts.
+    /// Names of the simulated hosts.
     pub hosts: Vec<&'static str>,
-    /// More settings of every host, as the inside of a TOML table: `latency_ms = 100`.
+    /// Hosts with a real libvirt.
+    pub kvm: Vec<libvirt::KvmHost>,
+    /// More settings of every simulated host, as the inside of a TOML table: `latency_ms = 100`.
     pub settings: String,
     /// More configuration, before the hosts' tables.
     pub config: String,
@@ -112,6 +136,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             hosts: vec!["h1"],
+            kvm: Vec::new(),
             settings: String::new(),
             config: "[lease]\ngrace-seconds = 0\n".to_owned(),
             policies: Vec::new(),
@@ -176,6 +201,9 @@ impl Site {
         for host in &plan.hosts {
             until("a host is probed", || (site.ok(&["host", "show", host])["state"] == "up").then_some(()));
         }
+        for host in &plan.kvm {
+            libvirt::until("a host is probed", || (site.ok(&["host", "show", host.name])["state"] == "up").then_some(()));
+        }
         site
     }
 
@@ -192,7 +220,10 @@ impl Site {
         for folder in ["plugins", "policies", "sim"] {
             std::fs::create_dir(at.join(folder)).unwrap();
         }
-        std::os::unix::fs::symlink(program("libvws_plugin_sim.so"), at.join("plugins/libvws_plugin_sim.so")).unwrap();
+        let plugins = [(!plan.hosts.is_empty(), SIM_PLUGIN), (!plan.kvm.is_empty(), KVM_PLUGIN)];
+        for (_, plugin) in plugins.into_iter().filter(|(wanted, _)| *wanted) {
+            std::os::unix::fs::symlink(program(plugin), at.join("plugins").join(plugin)).unwrap();
+        }
         if plan.policies.is_empty() {
             for name in ["access.lua", "quota.lua", "placement.lua"] {
                 std::fs::copy(root().join("policies").join(name), at.join("policies").join(name)).unwrap();
@@ -209,6 +240,7 @@ impl Site {
                 plan.settings
             ));
         }
+        config.extend(plan.kvm.iter().map(libvirt::KvmHost::table));
         std::fs::write(at.join("vwsd.toml"), config).unwrap();
         let bus = Command::new("dbus-daemon")
             .arg("--nofork")
@@ -269,6 +301,46 @@ impl Site {
         }
     }
 
+    /// Process ids of the plugins' children of the daemon, in no order.
+    ///
+    /// # Panics
+    /// When the daemon does not run.
+    #[must_use]
+    pub fn plugin_children(&self) -> Vec<u32> {
+        let daemon = self.daemon.as_ref().expect("it runs").id();
+        let mut found = Vec::new();
+        // Any thread of the daemon may have started one.
+        for thread in std::fs::read_dir(format!("/proc/{daemon}/task")).unwrap().flatten() {
+            let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            for child in children.split_whitespace() {
+                let command = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+                if command.split(|byte| *byte == 0).any(|word| word == b"plugin-host") {
+                    found.push(child.parse().unwrap());
+                }
+            }
+        }
+        found
+    }
+
+    /// Ends the one plugin's child that the daemon has with a signal, and says which it was.
+    ///
+    /// # Panics
+    /// When there is none, or more than one.
+    pub fn hit_plugin_child(&self, signal: rustix::process::Signal) -> u32 {
+        let children = self.plugin_children();
+        assert_eq!(children.len(), 1, "plugins' children: {children:?}");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(children[0]).unwrap()).unwrap();
+        // Rust's handler for SIGSEGV takes itself away and returns when no memory access was the cause: the second one kills.
+        until("the plugin's child is dead", || {
+            if !self.plugin_children().contains(&children[0]) {
+                return Some(());
+            }
+            let _gone_meanwhile = rustix::process::kill_process(pid, signal);
+            None
+        });
+        children[0]
+    }
+
     /// The daemon's process.
     ///
     /// # Panics
@@ -283,6 +355,17 @@ impl Site {
         let mut daemon = self.daemon.take().expect("it runs");
         daemon.kill().unwrap();
         daemon.wait().unwrap();
+    }
+
+    /// Ends the daemon as a service manager does, and waits until it has ended.
+    ///
+    /// # Panics
+    /// When it does not end, or not well.
+    pub fn stop_daemon(&mut self) {
+        let mut daemon = self.daemon.take().expect("it runs");
+        rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).unwrap();
+        let ended = until("the daemon ends", || daemon.try_wait().unwrap());
+        assert!(ended.success(), "{ended}\n{}", self.log());
     }
 
     /// What the daemon logged.
@@ -317,17 +400,6 @@ impl Site {
     /// A `vws` that must work, whatever it says.
     pub fn run(&self, arguments: &[&str]) {
         let _data = self.ok(arguments);
-    }
-
-    /// What a `vws` that must be refused says: its error message. It must end with this exit code.
-    ///
-    /// # Panics
-    /// When it is not refused, or otherwise.
-    #[must_use]
-    pub fn refused(&self, arguments: &[&str], code: i32) -> String {
-        let said = self.vws(arguments);
-        assert_eq!(said.code, code, "vws {arguments:?}: {said:?}\n{}", self.log());
-        said.error().2
     }
 
     /// Makes a small bootable disk and imports it as a public image.
@@ -387,11 +459,18 @@ impl Site {
         all.iter().filter(|finding| finding["severity"] != "ok").map(ToString::to_string).collect()
     }
 
-    /// Nothing of any workspace is left: hosts, library, reservations.
+    /// Nothing of any workspace is left: simulated hosts, library, reservations.
     pub fn assert_empty(&self, hosts: &[&str]) {
-        assert_eq!(self.ok(&["list"]), serde_json::json!([]), "workspaces");
         for host in hosts {
             assert!(self.machines(host).is_empty(), "machines on {host}: {:?}", self.machines(host));
+        }
+        self.assert_nothing_held(hosts);
+    }
+
+    /// The daemon holds nothing of any workspace: list, reservations, bundles.
+    pub fn assert_nothing_held(&self, hosts: &[&str]) {
+        assert_eq!(self.ok(&["list"]), serde_json::json!([]), "workspaces");
+        for host in hosts {
             let shown = self.ok(&["host", "show", host]);
             assert_eq!(shown["workspaces"], 0, "{shown}");
             assert_eq!(shown["free"], shown["capacity"], "{host}: something is reserved: {shown}");

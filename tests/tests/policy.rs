@@ -77,26 +77,6 @@ fn a_folder_behind_a_link_is_swapped_at_once() {
 }
 
 #[test]
-fn without_policies_everything_is_refused_with_the_reason() {
-    let mut site = Site::prepare(&Plan::default());
-    for name in ["access.lua", "quota.lua", "placement.lua"] {
-        std::fs::remove_file(site.policy(name)).unwrap();
-    }
-    site.start_daemon();
-    assert_eq!(status(&site), ("none".to_owned(), 0));
-    let disk = site.disk("tiny.raw");
-    let said = site.vws(&["image", "import", "tiny", disk.to_str().unwrap(), "--format", "raw"]);
-    let (name, _, message) = said.error();
-    assert_eq!((said.code, name.as_str()), (9, "PolicyFailure"), "{message}");
-    assert!(message.contains("vws policy status"), "{message}");
-    for name in ["access.lua", "quota.lua", "placement.lua"] {
-        std::fs::write(site.policy(name), shipped(name)).unwrap();
-    }
-    until("the policies are in force", || (status(&site).0 == "good").then_some(()));
-    site.import("tiny");
-}
-
-#[test]
 fn restrictions_are_applied_and_refusals_can_be_looked_up() {
     let quota = "return { decide = function(input)\n  if input.request.name == \"no\" then\n    return deny(\"no-such\", \"never\")\n  end\n  \
                  return restrict({ memory_mib = 128, duration_seconds = 600, code = \"small\", text = \"small ones only\" })\nend }\n";

@@ -32,7 +32,6 @@ CREATE TABLE workspaces (
     job          TEXT,
     lease        TEXT NOT NULL,
     bundle       TEXT,
-    snapshots    TEXT NOT NULL,
     plugin_state TEXT NOT NULL,
     deployments  INTEGER NOT NULL,
     version      INTEGER NOT NULL,

@@ -191,7 +191,12 @@ fn missing(noun: &str, word: &str, near: Option<&str>) -> Failure {
         _ => "vws host list",
     };
     let hint = near.map_or_else(|| format!("`{list}` shows what there is"), |near| format!("did you mean `{near}`?"));
-    Failure::of_kind("NotFound", format!("{noun} `{word}`: not found; {hint}"))
+    Failure::of_kind("NotFound", format!("{noun} `{}`: not found; {hint}", shown(word)))
+}
+
+/// A person's words made safe for a message of one line.
+fn shown(word: &str) -> String {
+    word.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 #[cfg(test)]

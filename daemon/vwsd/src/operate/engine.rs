@@ -62,6 +62,17 @@ pub struct StepError {
     pub may_pass: bool,
 }
 
+impl StepError {
+    /// The same, with the host in the message: a plugin names what it worked on, and may leave out where.
+    fn on(mut self, host: &HostName) -> Self {
+        let named = format!("host `{host}`");
+        if !self.error.object.contains(&named) && !self.error.fact.contains(&named) {
+            self.error.fact = format!("on {named}: {}", self.error.fact);
+        }
+        self
+    }
+}
+
 impl From<Error> for StepError {
     fn from(error: Error) -> Self {
         Self { error, may_pass: false }
@@ -187,7 +198,7 @@ impl Run {
         let mut told = self.undoing;
         loop {
             tokio::select! {
-                answer = &mut call => return Ok(answer?),
+                answer = &mut call => return answer.map_err(|error| StepError::from(error).on(host)),
                 changed = cancel.changed(), if !told => {
                     told = true;
                     if changed.is_ok() {
@@ -238,10 +249,6 @@ pub fn steps_of(kind: JobKind) -> &'static [Step] {
         JobKind::ImportImage => super::image::IMPORT,
         JobKind::VerifyImage => super::image::VERIFY,
         JobKind::ProbeHost => super::probe::STEPS,
-        JobKind::Resize => super::resize::STEPS,
-        JobKind::Snapshot => super::snapshot::SNAPSHOT,
-        JobKind::Revert => super::snapshot::REVERT,
-        JobKind::RemoveSnapshot => super::snapshot::REMOVE,
     }
 }
 
@@ -341,7 +348,6 @@ impl Operate {
                     }
                 }
                 JobState::Undoing => {
-                    let last = job.step == 0;
                     let (effect, undo_error) = match steps.get(job.step as usize) {
                         Some(Step { name, undo: Undo::By(undo), .. }) => {
                             let run = Run {
@@ -362,7 +368,7 @@ impl Operate {
                         }
                         _ => (nothing(), None),
                     };
-                    self.undo_done(id, last, effect, undo_error).await?;
+                    self.undo_done(id, steps, effect, undo_error).await?;
                 }
             }
         }
@@ -425,14 +431,14 @@ impl Operate {
         self.edit(id, move |edit| {
             edit.job.state = JobState::Undoing;
             edit.job.error = Some(error);
-            edit.job.progress.phase =
-                steps.get(edit.job.step as usize).map_or_else(String::new, |step| format!("undo {}", step.name));
+            edit.job.progress = undo_of(steps, edit.job.step);
             Ok(())
         })
         .await
     }
 
-    async fn undo_done(&self, id: JobId, last: bool, effect: Effect, undo_error: Option<Error>) -> Result<()> {
+    async fn undo_done(&self, id: JobId, steps: &'static [Step], effect: Effect, undo_error: Option<Error>) -> Result<()> {
+        let last = self.core.read(|site| site.job(id).is_none_or(|job| job.step == 0));
         let seen = if last { self.look(id).await } else { None };
         self.edit(id, move |edit| {
             effect(edit)?;
@@ -449,6 +455,7 @@ impl Operate {
                 });
             }
             edit.job.step -= 1;
+            edit.job.progress = undo_of(steps, edit.job.step);
             Ok(())
         })
         .await
@@ -538,6 +545,12 @@ impl Operate {
 fn progress_of(steps: &[Step], step: u32) -> Progress {
     let phase = steps.get(step as usize).map_or_else(String::new, |step| step.name.to_owned());
     Progress { phase, step, steps: u32::try_from(steps.len()).unwrap_or(u32::MAX), done: 0, total: 0 }
+}
+
+/// The same while the step is taken back.
+fn undo_of(steps: &[Step], step: u32) -> Progress {
+    let progress = progress_of(steps, step);
+    Progress { phase: format!("undo {}", progress.phase), ..progress }
 }
 
 fn end_well(edit: &mut Edit<'_, '_>) {

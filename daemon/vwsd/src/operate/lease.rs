@@ -154,11 +154,7 @@ pub fn begin(
         | JobKind::SaveImage
         | JobKind::ImportImage
         | JobKind::VerifyImage
-        | JobKind::ProbeHost
-        | JobKind::Resize
-        | JobKind::Snapshot
-        | JobKind::Revert
-        | JobKind::RemoveSnapshot => (None, None),
+        | JobKind::ProbeHost => (None, None),
     };
     if let Some(event) = event {
         let text = workspace.cause.text.clone();

@@ -81,11 +81,6 @@ fn plan(action: &Action, workspace: &Workspace, at_work: Option<&Job>) -> Result
         State::Broken => return no("destroy is possible; its cause tells what happened"),
         _ => {}
     }
-    if kind == JobKind::Serialize && !workspace.snapshots.is_empty() && workspace.state.runs() {
-        let fact =
-            format!("has {} snapshots, which stay with the machine and cannot go into a bundle", workspace.snapshots.len());
-        return Err(denied(workspace, &fact, "remove them first: `vws snapshot remove`", "snapshots"));
-    }
     match (kind, workspace.state) {
         (JobKind::Start, State::Stopped)
         | (JobKind::Stop, State::Running | State::Paused)
@@ -103,7 +98,7 @@ fn plan(action: &Action, workspace: &Workspace, at_work: Option<&Job>) -> Result
     }
 }
 
-pub(super) fn denied(workspace: &Workspace, fact: &str, remedy: &str, code: &str) -> Error {
+fn denied(workspace: &Workspace, fact: &str, remedy: &str, code: &str) -> Error {
     Error::new(ErrorKind::InvalidState, workspace.object(), fact, remedy).with_code(code)
 }
 
@@ -165,7 +160,7 @@ fn renewed(lease: Lease, now: Timestamp, seconds: u64) -> Lease {
 }
 
 /// Whether the workspace's host offers a capability.
-pub(super) fn offered(site: &Site, workspace: &Workspace, capability: &str) -> Result<()> {
+fn offered(site: &Site, workspace: &Workspace, capability: &str) -> Result<()> {
     let reason = workspace.host.as_ref().and_then(|name| site.host(name)).and_then(|host| host.cannot(capability));
     match reason {
         None => Ok(()),
@@ -471,16 +466,8 @@ impl Service {
                     return Ok(());
                 }
                 let Some(job) = tx.site.job(job.id).cloned() else { return Err(Error::not_found(format!("job {id}"))) };
-                if job.owner != caller.uid {
-                    // Whoever may end the workspace may end what is being done with it.
-                    let asked = match job.workspace.and_then(|workspace| tx.site.workspace(workspace)).cloned() {
-                        Some(workspace) => ask(tx.site, &caller, &workspace, Verb::Stop, None, None)?,
-                        None => Asked {
-                            request: admit::request_named(Verb::SiteManage, job.kind.name(), Vec::new()),
-                            caller: caller.clone(),
-                            workspace: None,
-                        },
-                    };
+                // An ended job of what is gone: there is nothing to judge, and nothing below changes anything.
+                if let Some(asked) = ask_to_cancel(tx.site, &caller, &job)? {
                     admit::gate(tx, &policies, asked)?;
                 }
                 if job.state.ended() {
@@ -509,6 +496,22 @@ impl Service {
         self.operate.wake_cancelled(id);
         Ok(())
     }
+}
+
+/// The request to cancel a job, as the gate sees it: whoever may end what the job is about may end what is being done with it.
+/// `None`: the job has ended and what it was about is gone.
+fn ask_to_cancel(site: &Site, caller: &Caller, job: &Job) -> Result<Option<Asked>> {
+    if let Some(workspace) = job.workspace.and_then(|workspace| site.workspace(workspace)) {
+        return ask(site, caller, workspace, Verb::Stop, None, None).map(Some);
+    }
+    let image = job.image.and_then(|image| site.image(image)).cloned();
+    let request = match (image, &job.host) {
+        (Some(image), _) => admit::request_named(Verb::ImageManage, &image.name.clone(), vec![image]),
+        (None, Some(host)) => admit::request_named(Verb::HostManage, host.as_str(), Vec::new()),
+        (None, None) if job.state.ended() => return Ok(None),
+        (None, None) => admit::request_named(Verb::SiteManage, job.kind.name(), Vec::new()),
+    };
+    Ok(Some(Asked { request, caller: caller.clone(), workspace: None }))
 }
 
 /// The job that an action is.

@@ -40,11 +40,6 @@ impl Service {
                 self.core
                     .consider(move |site, now| {
                         let workspace = super::seen(site, &policies, &caller, workspace)?;
-                        if verb == Verb::Resize {
-                            let change = request.resize.unwrap_or_default();
-                            let (asked, _) = super::resize::prepare(site, &caller, &workspace, &change)?;
-                            return Ok(policies.decide(|judge| admit::judge(judge, site, now, asked, true)));
-                        }
                         let asked = act::ask(site, &caller, &workspace, verb, host, lease_seconds)?;
                         Ok(policies.decide(|judge| admit::judge(judge, site, now, asked, true)))
                     })
@@ -267,6 +262,22 @@ impl Service {
                 &format!("image bytes {digest}"),
                 "are in the library and in no image",
                 "they belong to an import that failed; remove the file",
+            ));
+        }
+        for image in projection.images().filter(|image| image.state == vws_domain::ImageState::Damaged) {
+            findings.push(finding(
+                "error",
+                &format!("image `{}`", image.name),
+                &format!("its bytes are no longer those of sha256 {}", image.digest),
+                "remove it and import it again",
+            ));
+        }
+        for bundle in projection.bundles().filter(|bundle| bundle.consumed_at.is_none() && !bundles.contains(&bundle.id)) {
+            findings.push(finding(
+                "error",
+                &format!("bundle {}", bundle.id),
+                &format!("is what workspace {} is now, and not in the library", bundle.workspace),
+                "look for its folder in a backup of the library; without it only destroy is possible",
             ));
         }
         for bundle in bundles {

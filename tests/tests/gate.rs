@@ -1,0 +1,226 @@
+//! No way round the policies, on a real bus: whatever the introspection data offers that may change something is called by a user
+//! whom access.lua refuses, and each call ends in a refusal that is recorded as a decision. Nothing here knows the methods: what an
+//! interface gains is called as well. Needs root to become that user.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use vws_bus::client::Client;
+use vws_bus::{interfaces, names};
+use vws_tests::bus::{may_become_others, none, tree};
+use vws_tests::{Plan, Site, until};
+use zbus::Variant;
+
+/// User `bin`.
+const BOB: u32 = 2;
+
+/// Refuses everything; objects can be seen, so that what is tried on them comes as far as it can.
+const DENY_ALL: &str = "return { decide = function(input)\n  if input.request.verb == \"view\" then return permit(\"see\") end\n  \
+                        return deny(\"closed\", \"nobody may do anything\")\nend }\n";
+/// Refuses even to look.
+const DENY_SIGHT: &str = "return { decide = function() return deny(\"closed\", \"nobody may do anything\") end }\n";
+
+/// A method that may change something: interface, name, and its arguments' names and types.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Method {
+    interface: String,
+    name: String,
+    arguments: Vec<(String, String)>,
+}
+
+/// The methods of an object's introspection data that are not annotated as reading.
+fn changing(xml: &str) -> Vec<Method> {
+    let mut found: Vec<(Method, bool)> = Vec::new();
+    let mut interface = String::new();
+    let mut reader = quick_xml::Reader::from_str(xml);
+    loop {
+        let event = reader.read_event().unwrap();
+        let (quick_xml::events::Event::Start(tag) | quick_xml::events::Event::Empty(tag)) = &event else {
+            if event == quick_xml::events::Event::Eof {
+                break;
+            }
+            continue;
+        };
+        let attribute = |key: &str| {
+            let value = tag.attributes().map(Result::unwrap).find(|one| one.key.as_ref() == key);
+            value.map_or_else(String::new, |one| one.value.into_owned())
+        };
+        match tag.name().as_ref() {
+            "interface" => interface = attribute("name"),
+            "method" => {
+                found.push((Method { interface: interface.clone(), name: attribute("name"), arguments: Vec::new() }, true));
+            }
+            "annotation" if attribute("name") == names::READS_ANNOTATION && attribute("value") == "true" => {
+                found.last_mut().expect("an annotation of a method").1 = false;
+            }
+            "arg" if attribute("direction") == "in" => {
+                found.last_mut().expect("an argument of a method").0.arguments.push((attribute("name"), attribute("type")));
+            }
+            _ => {}
+        }
+    }
+    // The standard interfaces' methods read, but for one that is refused as a whole: there is no writable property.
+    found
+        .into_iter()
+        .filter(|(method, changes)| *changes && method.interface.starts_with(names::BUS))
+        .map(|(method, _)| method)
+        .collect()
+}
+
+/// A value for an argument: what its type allows, and for dictionaries the keys without which a request says nothing.
+fn value(method: &Method, argument: &str, signature: &str) -> Variant<'static> {
+    let file = || Variant::from(zbus::Fd::from(OwnedFd::from(tempfile::tempfile().unwrap())));
+    match (signature, method.name.as_str(), argument) {
+        ("h", ..) => file(),
+        ("s", ..) => Variant::from("a-name"),
+        ("t", ..) => Variant::from(60_u64),
+        ("a{sv}", name, argument) => {
+            let mut keys = none();
+            match (name, argument) {
+                ("CreateWorkspace", "spec") => drop(keys.insert("image", Variant::from("tiny"))),
+                ("ImportImage", "source") => {
+                    keys.insert("file", file());
+                    keys.insert("format", Variant::from("raw"));
+                }
+                ("AddHost", "host") => drop(keys.insert("backend", Variant::from("sim"))),
+                ("Change", "changes") if method.interface == names::HOST => drop(keys.insert("enabled", Variant::from(false))),
+                ("Change", "changes") => drop(keys.insert("name", Variant::from("other"))),
+                _ => {}
+            }
+            Variant::from(keys)
+        }
+        (other, ..) => panic!("{method:?}: no value is known for an argument of type `{other}`: give one here"),
+    }
+}
+
+/// Calls it, with the interface named or left out; the error's name and message.
+async fn refused(client: &Client, path: &str, method: &Method, named: bool) -> (String, String) {
+    let mut body = zbus::wire::StructureBuilder::new();
+    for (argument, signature) in &method.arguments {
+        body.push_value(value(method, argument, signature));
+    }
+    let interface = named.then_some(method.interface.as_str());
+    let called = match method.arguments.len() {
+        0 => client.connection().call_method(Some(names::BUS), path, interface, method.name.as_str(), &()).await,
+        _ => {
+            client.connection().call_method(Some(names::BUS), path, interface, method.name.as_str(), &body.build().unwrap()).await
+        }
+    };
+    match called {
+        Ok(reply) => panic!("{method:?} on {path} was not refused: {reply:?}"),
+        Err(error) => {
+            let failure = vws_bus::failure::Failure::from(error);
+            (failure.name.rsplit('.').next().unwrap_or_default().to_owned(), failure.message)
+        }
+    }
+}
+
+/// Every method that may change something, of every object that the caller finds, with the object's path.
+async fn offered(client: &Client) -> Vec<(Method, String)> {
+    let mut offered = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (path, xml) in tree(client).await {
+        let has = |name: &&str| xml.contains(&format!("<interface name=\"{name}\""));
+        seen.extend(interfaces::ALL.iter().map(|(name, _)| *name).filter(has));
+        offered.extend(changing(&xml).into_iter().map(|method| (method, path.clone())));
+    }
+    let unseen: Vec<_> = interfaces::ALL.iter().map(|(name, _)| *name).filter(|name| !seen.contains(name)).collect();
+    assert!(unseen.is_empty(), "no object with {unseen:?} was found: nothing of them is checked");
+    offered
+}
+
+/// Bob's decisions that are recorded, newest first.
+fn decisions_of_bob(site: &Site) -> Vec<Value> {
+    site.ok(&["decisions", "--limit", "1000"]).as_array().unwrap().iter().filter(|one| one["uid"] == BOB).cloned().collect()
+}
+
+/// What must stay as it is.
+fn everything(site: &Site) -> Vec<Value> {
+    vec![
+        site.ok(&["list"]),
+        site.ok(&["image", "list"]),
+        site.ok(&["jobs", "--all"]),
+        site.ok(&["host", "list"]),
+        site.ok(&["policy", "status"])["generation"].clone(),
+        serde_json::to_value(site.machines("h1")).unwrap(),
+    ]
+}
+
+/// Puts an access.lua in force.
+fn in_force(site: &Site, text: &str, generation: u64) {
+    std::fs::write(site.policy("access.lua"), text).unwrap();
+    until("the policy is in force", || (site.ok(&["policy", "status"])["generation"] == generation).then_some(()));
+}
+
+#[test]
+fn every_method_that_changes_something_passes_the_gate() {
+    if !may_become_others() {
+        return;
+    }
+    let site = Site::start(&Plan::default());
+    site.import("tiny");
+    // Bob has one of everything, made while he might.
+    let file = std::fs::File::open(site.disk("own.raw")).unwrap();
+    site.as_user(BOB, move |client| async move {
+        let manager = client.manager().await.unwrap();
+        let mut source = none();
+        source.insert("file", Variant::from(zbus::Fd::from(OwnedFd::from(file))));
+        source.insert("format", Variant::from("raw"));
+        manager.import_image("own", &source, &none()).await.unwrap();
+        let mut spec = none();
+        spec.insert("image", Variant::from("tiny"));
+        spec.insert("memory-mib", Variant::from(64_u64));
+        manager.create_workspace("his", &spec, &none()).await.unwrap();
+    });
+    site.until_state("his", "running");
+    let ready = |image: &Value| image["name"] == "own" && image["state"] == "ready";
+    until("the image is ready", || site.ok(&["image", "list"]).as_array().unwrap().iter().any(ready).then_some(()));
+    in_force(&site, DENY_ALL, 2);
+    let before = everything(&site);
+    let methods = site.as_user(BOB, |client| async move { offered(&client).await });
+    let distinct: BTreeSet<&Method> = methods.iter().map(|(method, _)| method).collect();
+    assert!(distinct.len() >= 20, "too few to be all of them: {distinct:#?}");
+    let mut wrong = Vec::new();
+    for (method, path) in &methods {
+        for named in [true, false] {
+            let known = decisions_of_bob(&site).len();
+            let (on, what) = (path.clone(), method.clone());
+            let (name, message) = site.as_user(BOB, move |client| async move { refused(&client, &on, &what, named).await });
+            let told = format!("{}.{} on {path}: {name}: {message}", method.interface, method.name);
+            let decisions = decisions_of_bob(&site);
+            if name != "AccessDenied" {
+                wrong.push(format!("not refused by the gate: {told}"));
+            } else if decisions.len() != known + 1 || decisions[0]["permitted"] != false {
+                wrong.push(format!("not recorded: {told}"));
+            } else if !message.contains(decisions[0]["id"].as_str().unwrap()) {
+                wrong.push(format!("does not say under which decision it can be read: {told}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(everything(&site), before, "a refused call changed something");
+
+    // Who may not even look does not find his own workspace and job; what he finds all the same refuses as before.
+    in_force(&site, DENY_SIGHT, 3);
+    let before = everything(&site)[..4].to_vec();
+    let blind = site.as_user(BOB, move |client| async move {
+        let mut answers = BTreeSet::new();
+        for (method, path) in &methods {
+            let (name, _) = refused(&client, path, method, true).await;
+            answers.insert((path.split('/').nth(3).unwrap_or("root").to_owned(), name));
+        }
+        answers
+    });
+    let answer = |of: &str, name: &str| (of.to_owned(), name.to_owned());
+    let expected = [
+        answer("hosts", "AccessDenied"),
+        answer("images", "AccessDenied"),
+        // His own jobs he finds; what they work on he does not.
+        answer("jobs", "AccessDenied"),
+        answer("root", "AccessDenied"),
+        answer("workspaces", "UnknownObject"),
+    ];
+    assert_eq!(blind, BTreeSet::from(expected));
+    assert_eq!(everything(&site)[..4].to_vec(), before);
+}
