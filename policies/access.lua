@@ -15,7 +15,7 @@ local NEEDED = {
     view = "view",
     console = "use", start = "use", stop = "use", reboot = "use", pause = "use", resume = "use",
     serialize = "manage", restore = "manage", renew = "manage", destroy = "manage", change = "manage",
-    ["save-image"] = "manage",
+    resize = "manage", snapshot = "manage", revert = "manage", ["save-image"] = "manage",
 }
 
 -- The caller's right on the workspace by its access list: 0 for none.

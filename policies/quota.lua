@@ -48,10 +48,20 @@ local function lease(seconds)
 end
 
 -- What the request would add. The workspace's own share is not in the usage that a policy is shown.
-local function added(request, seconds)
+local function added(request, workspace, seconds)
     local minutes = math.ceil(seconds / 60)
-    if request.verb == "start" then
+    if request.verb == "start" or request.verb == "revert" then
         return { running = 1 }
+    elseif request.verb == "resize" then
+        -- What grows counts as a whole; what shrinks is never refused.
+        local function grown(now, before)
+            return now > before and now or 0
+        end
+        return {
+            vcpus = grown(request.vcpus, workspace.vcpus),
+            memory_mib = grown(request.memory_mib, workspace.memory_mib),
+            disk_gib = grown(request.disk_gib, workspace.disk_gib),
+        }
     elseif request.verb == "renew" then
         return { reserved_minutes = minutes }
     end
@@ -83,7 +93,7 @@ end
 local function decide(input)
     local request, usage = input.request, input.usage
     local seconds, lowered, reason = lease(request.duration_seconds)
-    local add = added(request, seconds)
+    local add = added(request, input.workspace, seconds)
 
     local owner = input.workspace and input.workspace.owner_name or input.caller.user
     local refusal = exceeded(string.format("user `%s`", owner), "user", PER_USER, USERS[owner] or {}, usage.owner, add)
@@ -98,8 +108,9 @@ local function decide(input)
         end
     end
 
-    -- A start goes on under the lease that there is.
-    if lowered and request.verb ~= "start" then
+    -- These go on under the lease that there is.
+    local leased = request.verb ~= "start" and request.verb ~= "resize" and request.verb ~= "revert"
+    if lowered and leased then
         return restrict({
             duration_seconds = lowered,
             code = reason,

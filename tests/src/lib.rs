@@ -402,6 +402,17 @@ impl Site {
         let _data = self.ok(arguments);
     }
 
+    /// What a `vws` that must be refused says: its error message. It must end with this exit code.
+    ///
+    /// # Panics
+    /// When it is not refused, or otherwise.
+    #[must_use]
+    pub fn refused(&self, arguments: &[&str], code: i32) -> String {
+        let said = self.vws(arguments);
+        assert_eq!(said.code, code, "vws {arguments:?}: {said:?}\n{}", self.log());
+        said.error().2
+    }
+
     /// Makes a small bootable disk and imports it as a public image.
     pub fn import(&self, name: &str) {
         let path = self.disk(&format!("{name}.raw"));

@@ -98,6 +98,14 @@ pub trait Workspace {
     fn save_image(&self, name: &str, options: &Args<'_>) -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
     /// Changes name, labels or access list.
     fn change(&self, changes: &Args<'_>, options: &Args<'_>) -> zbus::Result<()>;
+    /// Resizes it; the job, `/` when it has these sizes already.
+    fn resize(&self, changes: &Args<'_>, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
+    /// Keeps its present state under a name; the job.
+    fn snapshot(&self, name: &str, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
+    /// Goes back to a snapshot; the job.
+    fn revert(&self, name: &str, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
+    /// Drops a snapshot; the job.
+    fn remove_snapshot(&self, name: &str, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
     /// A stream socket to its serial console.
     fn open_console(&self, options: &Args<'_>) -> zbus::Result<OwnedFd>;
     /// What it wrote to its console, and how many bytes before that are no longer kept.

@@ -48,6 +48,7 @@ names! {
     ID = "id",
     IMAGE = "image",
     INBOUND_KIB_PER_SECOND = "inbound-kib-per-second",
+    INDEX = "index",
     INITRD = "initrd",
     INITRD_PATH = "initrd-path",
     IOPS = "iops",
@@ -60,6 +61,8 @@ names! {
     LEASE_SECONDS = "lease-seconds",
     LIMIT = "limit",
     MAC = "mac",
+    MEMORY = "memory",
+    MEMORY_MAX_MIB = "memory-max-mib",
     MEMORY_MIB = "memory-mib",
     MEMORY_OVERCOMMIT_PERCENT = "memory-overcommit-percent",
     NAME = "name",
@@ -87,6 +90,7 @@ names! {
     USER = "user",
     USER_DATA = "user-data",
     VCPUS = "vcpus",
+    VCPUS_MAX = "vcpus-max",
     VERDICT = "verdict",
     VISIBILITY = "visibility",
     WORKSPACE = "workspace",
@@ -96,8 +100,10 @@ names! {
 pub const SPEC: &[Key] = &[
     key(IMAGE, "s"),
     key(VCPUS, "t"),
+    key(VCPUS_MAX, "t"),
     key(CPU_SHARES, "t"),
     key(MEMORY_MIB, "t"),
+    key(MEMORY_MAX_MIB, "t"),
     key(DISK_GIB, "t"),
     key(DISK_IOPS, "t"),
     key(DISK_KIB_PER_SECOND, "t"),
@@ -162,6 +168,23 @@ pub const HOST_CHANGES: &[Key] = &[
 ];
 /// `Workspace.Change`: changes.
 pub const WORKSPACE_CHANGES: &[Key] = &[key(NAME, "s"), key(LABELS, "a{ss}"), key(ACCESS, "aa{sv}")];
+/// `Workspace.Resize`: changes; also `Manager.Explain`: request, for resize.
+pub const RESIZE: &[Key] = &[
+    key(VCPUS, "t"),
+    key(VCPUS_MAX, "t"),
+    key(MEMORY_MIB, "t"),
+    key(MEMORY_MAX_MIB, "t"),
+    key(CPU_SHARES, "t"),
+    key(DISK_GIB, "t"),
+    key(DISK_IOPS, "t"),
+    key(DISK_KIB_PER_SECOND, "t"),
+    key(DATA_DISKS, "aa{sv}"),
+    key(NICS, "aa{sv}"),
+];
+/// An element of `data-disks` of a resize.
+pub const DISK_RESIZE: &[Key] = &[key(INDEX, "t"), key(SIZE_GIB, "t"), key(IOPS, "t"), key(KIB_PER_SECOND, "t")];
+/// An element of `nics` of a resize.
+pub const NIC_RESIZE: &[Key] = &[key(INDEX, "t"), key(INBOUND_KIB_PER_SECOND, "t"), key(OUTBOUND_KIB_PER_SECOND, "t")];
 /// `Image.Change`: changes.
 pub const IMAGE_CHANGES: &[Key] = &[key(NAME, "s"), key(VISIBILITY, "s")];
 /// `Manager.List`: filter.
@@ -234,6 +257,10 @@ pub const METHODS: &[Method] = &[
     method(names::WORKSPACE, "Renew", &[], NONE),
     method(names::WORKSPACE, "SaveImage", &[], &[key(VISIBILITY, "s"), key(REQUEST_ID, "s")]),
     method(names::WORKSPACE, "Change", &[("changes", WORKSPACE_CHANGES)], NONE),
+    method(names::WORKSPACE, "Resize", &[("changes", RESIZE)], RID),
+    method(names::WORKSPACE, "Snapshot", &[], &[key(MEMORY, "b"), key(REQUEST_ID, "s")]),
+    method(names::WORKSPACE, "Revert", &[], RID),
+    method(names::WORKSPACE, "RemoveSnapshot", &[], RID),
     method(names::WORKSPACE, "OpenConsole", &[], NONE),
     method(names::WORKSPACE, "Log", &[], NONE),
     method(names::WORKSPACE, "Describe", &[], NONE),

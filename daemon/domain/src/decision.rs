@@ -54,11 +54,17 @@ pub enum Verb {
     PolicyManage,
     /// Back the database up, run the self-check.
     SiteManage,
+    /// More or less of vCPUs, memory, disk, rates.
+    Resize,
+    /// Make or remove a snapshot.
+    Snapshot,
+    /// Go back to a snapshot.
+    Revert,
 }
 
 impl Verb {
     /// Every verb; the next one goes at the end.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Launch,
         Self::View,
         Self::Start,
@@ -78,6 +84,9 @@ impl Verb {
         Self::HostManage,
         Self::PolicyManage,
         Self::SiteManage,
+        Self::Resize,
+        Self::Snapshot,
+        Self::Revert,
     ];
 
     /// The word that policies and the decision log use.
@@ -103,6 +112,9 @@ impl Verb {
             Self::HostManage => "host-manage",
             Self::PolicyManage => "policy-manage",
             Self::SiteManage => "site-manage",
+            Self::Resize => "resize",
+            Self::Snapshot => "snapshot",
+            Self::Revert => "revert",
         }
     }
 
@@ -115,7 +127,7 @@ impl Verb {
     /// Whether the verb asks for running time or room, so that quota judges it.
     #[must_use]
     pub fn takes_quota(self) -> bool {
-        matches!(self, Self::Launch | Self::Start | Self::Restore | Self::Renew)
+        matches!(self, Self::Launch | Self::Start | Self::Restore | Self::Renew | Self::Resize | Self::Revert)
     }
 
     /// Whether the verb asks for a host, so that placement judges it.

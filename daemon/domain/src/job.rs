@@ -33,11 +33,19 @@ pub enum JobKind {
     VerifyImage,
     /// Find out what a host is, by booting a tiny guest on it.
     ProbeHost,
+    /// More or less of vCPUs, memory, disk, rates.
+    Resize,
+    /// Keep the present state.
+    Snapshot,
+    /// Back to a snapshot.
+    Revert,
+    /// Drop a snapshot.
+    RemoveSnapshot,
 }
 
 impl JobKind {
     /// Every kind; the next one goes at the end.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::Create,
         Self::Start,
         Self::Stop,
@@ -51,6 +59,10 @@ impl JobKind {
         Self::ImportImage,
         Self::VerifyImage,
         Self::ProbeHost,
+        Self::Resize,
+        Self::Snapshot,
+        Self::Revert,
+        Self::RemoveSnapshot,
     ];
 
     /// The word on the bus and in the database.
@@ -70,6 +82,10 @@ impl JobKind {
             Self::ImportImage => "import-image",
             Self::VerifyImage => "verify-image",
             Self::ProbeHost => "probe-host",
+            Self::Resize => "resize",
+            Self::Snapshot => "snapshot",
+            Self::Revert => "revert",
+            Self::RemoveSnapshot => "remove-snapshot",
         }
     }
 

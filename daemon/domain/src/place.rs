@@ -72,6 +72,20 @@ pub fn capacity_filter(request: &Request, candidate: &Candidate) -> Option<HostO
     })
 }
 
+/// Code and text of why a workspace on `host` that holds `held` cannot become what the request says there, or `None` if it can. What does not grow needs
+/// no room.
+#[must_use]
+pub fn growth_filter(request: &Request, held: Resources, host: &Host, free: Resources) -> Option<(&'static str, String)> {
+    for need in &request.needs {
+        if let Some(reason) = host.cannot(need) {
+            return Some(("unsupported", format!("`{need}`: {reason}")));
+        }
+    }
+    let more = request.resources.minus(held);
+    let short = more.shortage(free)?;
+    Some(("no-room", format!("{} more {} asked, {} free", short.asked, short.resource, short.available)))
+}
+
 fn available_of(host: &Host, resource: &str) -> u64 {
     let capacity = host.capacity();
     match resource {

@@ -39,6 +39,8 @@ pub mod limits {
     pub const LABEL_CHARS: usize = 255;
     /// Seconds of a lease, at most (10 years).
     pub const LEASE_SECONDS: u64 = 10 * 366 * 86_400;
+    /// Snapshots of one workspace.
+    pub const SNAPSHOTS: usize = 32;
     /// CPU shares: relative weight, as cgroups v1 has it.
     pub const CPU_SHARES: (u64, u64) = (2, 262_144);
 }
@@ -205,10 +207,14 @@ pub struct Spec {
     pub image: ImageRef,
     /// vCPUs.
     pub vcpus: u64,
+    /// vCPUs that it can have without a restart; 0: no more than `vcpus`.
+    pub vcpus_max: u64,
     /// Relative weight of its CPU time; 0 for the default.
     pub cpu_shares: u64,
     /// Memory in MiB.
     pub memory_mib: u64,
+    /// Memory in MiB that it can have without a restart; 0: no more than `memory_mib`.
+    pub memory_max_mib: u64,
     /// Size of the root disk in GiB; 0: the image's own size.
     pub disk_gib: u64,
     /// Limits of the root disk.
@@ -249,8 +255,10 @@ impl Spec {
             name: name.to_owned(),
             image,
             vcpus: 1,
+            vcpus_max: 0,
             cpu_shares: 0,
             memory_mib: 512,
+            memory_max_mib: 0,
             disk_gib: 0,
             disk_limits: DiskLimits::default(),
             data_disks: Vec::new(),
@@ -286,6 +294,12 @@ impl Spec {
         checked_workspace_name(&self.name)?;
         range("vcpus", self.vcpus, 1, limits::VCPUS)?;
         range("memory-mib", self.memory_mib, limits::MEMORY_MIB_MIN, limits::MEMORY_MIB)?;
+        if self.vcpus_max != 0 {
+            range("vcpus-max", self.vcpus_max, self.vcpus, limits::VCPUS)?;
+        }
+        if self.memory_max_mib != 0 {
+            range("memory-max-mib", self.memory_max_mib, self.memory_mib, limits::MEMORY_MIB)?;
+        }
         range("disk-gib", self.disk_gib, 0, limits::DISK_GIB)?;
         range("lease-seconds", self.lease_seconds, 0, limits::LEASE_SECONDS)?;
         if self.cpu_shares != 0 {

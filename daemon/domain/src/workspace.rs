@@ -5,6 +5,7 @@ use crate::capacity::Resources;
 use crate::id::{BundleId, HostName, ImageId, JobId, WorkspaceId};
 use crate::lease::Lease;
 use crate::lifecycle::{State, Target};
+use crate::snapshot::Snapshot;
 use crate::spec::Spec;
 
 /// Why a workspace is in its state.
@@ -47,6 +48,8 @@ pub struct Workspace {
     pub lease: Lease,
     /// The bundle it is in, when serialized.
     pub bundle: Option<BundleId>,
+    /// Its snapshots, oldest first.
+    pub snapshots: Vec<Snapshot>,
     /// What the backend wants to get back with each call: opaque, at most 64 KiB.
     pub plugin_state: String,
     /// Counts up at each deployment: the guest's instance-id changes with it.

@@ -188,6 +188,22 @@ fn leases_get_a_default_and_a_maximum() {
 }
 
 #[test]
+fn a_resize_counts_what_grows() {
+    let mut evaluator = quota(&[]);
+    let mut input = quota_input(Verb::Resize);
+    let owned = workspace(1000, Vec::new());
+    let held = owned.resources;
+    input.workspace = Some(owned);
+    input.request.resources = Resources { memory_mib: held.memory_mib + 1024, ..held };
+    input.usage.owner.resources = Resources { vcpus: 9999, memory_mib: 1, disk_gib: 9999 };
+    assert_eq!(evaluator.quota(&input).code, "within-limits", "only the memory grows, and there is room for that");
+    input.usage.owner.resources.memory_mib = 262_144;
+    assert_eq!(evaluator.quota(&input).code, "memory-mib-per-user");
+    input.request.resources.memory_mib = 1;
+    assert_eq!(evaluator.quota(&input).code, "within-limits", "shrinking is never refused");
+}
+
+#[test]
 fn a_start_counts_running_and_a_renewal_counts_minutes_only() {
     let mut evaluator = quota(&[]);
     let full = Usage {

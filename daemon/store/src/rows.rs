@@ -141,6 +141,7 @@ words! {
         Create = "create", Start = "start", Stop = "stop", Reboot = "reboot", Pause = "pause", Resume = "resume",
         Serialize = "serialize", Restore = "restore", SaveImage = "save-image", Destroy = "destroy",
         ImportImage = "import-image", VerifyImage = "verify-image", ProbeHost = "probe-host",
+        Resize = "resize", Snapshot = "snapshot", Revert = "revert", RemoveSnapshot = "remove-snapshot",
     }
     JobState {
         Queued = "queued", Running = "running", Undoing = "undoing", Done = "done", Failed = "failed",
@@ -151,7 +152,7 @@ words! {
         Resume = "resume", Serialize = "serialize", Restore = "restore", Renew = "renew", SaveImage = "save-image",
         Destroy = "destroy", Console = "console", Change = "change", ImageImport = "image-import",
         ImageManage = "image-manage", HostManage = "host-manage", PolicyManage = "policy-manage",
-        SiteManage = "site-manage",
+        SiteManage = "site-manage", Resize = "resize", Snapshot = "snapshot", Revert = "revert",
     }
     VerdictKind { Permit = "permit", Deny = "deny", Restrict = "restrict", Error = "error" }
     ErrorKind {
@@ -195,11 +196,12 @@ records! {
     Nic { network: NicNetwork, mac: String, limits: NicLimits }
     Grant { subject: Subject, right: String }
     Spec {
-        name: String, image: ImageRef, vcpus: u64, cpu_shares: u64, memory_mib: u64, disk_gib: u64,
+        name: String, image: ImageRef, vcpus: u64, vcpus_max: u64, cpu_shares: u64, memory_mib: u64, memory_max_mib: u64, disk_gib: u64,
         disk_limits: DiskLimits, data_disks: Vec<DataDisk>, nics: Vec<Nic>, operating_system: String,
         network_config: String, ssh_keys: Vec<String>, access: Vec<Grant>, labels: BTreeMap<String, String>,
         group: String, lease_seconds: u64, end_action: String, target: String, host: Option<String>,
     } [elsewhere user_data]
+    Snapshot { name: String, memory: bool, created_at: u64 }
     Image {
         id: String, name: String, digest: String, format: String, size_bytes: u64, virtual_size_mib: u64, boot: Boot,
         owner: u32, visibility: String, state: String, source: String, created_at: u64,

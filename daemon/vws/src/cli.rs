@@ -74,6 +74,11 @@ pub(crate) enum Verb {
     Destroy(verbs::destroy::Destroy),
     /// Change name, labels or access list of a workspace
     Change(verbs::change::Change),
+    /// Give a workspace more or less vCPUs, memory, disk or rates
+    Resize(Box<verbs::resize::Resize>),
+    /// Snapshots: create, list, revert, remove
+    #[command(subcommand)]
+    Snapshot(verbs::snapshot::Snapshot),
     /// Save the root disk of a stopped workspace as an image
     SaveImage(verbs::save_image::SaveImage),
     /// Open the serial console; Ctrl-] leaves

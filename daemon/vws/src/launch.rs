@@ -24,12 +24,18 @@ pub(crate) struct Description {
     /// vCPUs [default: 1]
     #[arg(long, value_name = "N", help_heading = "Resources")]
     vcpus: Option<u64>,
+    /// vCPUs that it can have without a restart [default: those that it starts with]
+    #[arg(long, value_name = "N", help_heading = "Resources")]
+    vcpus_max: Option<u64>,
     /// Relative weight of its CPU time, 2 to 262144
     #[arg(long, value_name = "N", help_heading = "Resources")]
     cpu_shares: Option<u64>,
     /// Memory, for instance 512M or 2G [default: 512M]
     #[arg(long, value_parser = memory_mib, value_name = "SIZE", help_heading = "Resources")]
     memory: Option<u64>,
+    /// Memory that it can have without a restart [default: what it starts with]
+    #[arg(long, value_parser = memory_mib, value_name = "SIZE", help_heading = "Resources")]
+    memory_max: Option<u64>,
     /// Size of the root disk, for instance 10G [default: the image's]
     #[arg(long, value_parser = disk_gib, value_name = "SIZE", help_heading = "Resources")]
     disk: Option<u64>,
@@ -124,8 +130,10 @@ impl Description {
         spec.insert(keys::IMAGE, Variant::from(self.image.clone()));
         let numbers = [
             (keys::VCPUS, self.vcpus),
+            (keys::VCPUS_MAX, self.vcpus_max),
             (keys::CPU_SHARES, self.cpu_shares),
             (keys::MEMORY_MIB, self.memory),
+            (keys::MEMORY_MAX_MIB, self.memory_max),
             (keys::DISK_GIB, self.disk),
             (keys::DISK_IOPS, self.disk_iops),
             (keys::DISK_KIB_PER_SECOND, self.disk_kib_per_second),
@@ -225,6 +233,32 @@ fn data_disk(text: &str) -> std::result::Result<Pairs, String> {
             "iops" => pairs.insert(keys::IOPS, number(key, value)?),
             "kib-per-second" => pairs.insert(keys::KIB_PER_SECOND, number(key, value)?),
             _ => return Err(format!("`{key}` is not known; image, size, iops and kib-per-second are")),
+        };
+    }
+    Ok(Pairs(pairs))
+}
+
+/// `1,size=20G,iops=5`: a data disk by its place, and what it shall become.
+pub(crate) fn disk_change(text: &str) -> std::result::Result<Pairs, String> {
+    let (place, rest) = text.split_once(',').ok_or("write its number from 1, then size=SIZE, iops=N or kib-per-second=N")?;
+    let mut pairs = data_disk(rest)?;
+    if pairs.0.contains_key(keys::IMAGE) {
+        return Err("the image of a disk cannot be changed".to_owned());
+    }
+    pairs.0.insert(keys::INDEX, number("disk", place)?);
+    Ok(pairs)
+}
+
+/// `0,inbound-kib-per-second=100`: a NIC by its place, and what it shall become.
+pub(crate) fn nic_change(text: &str) -> std::result::Result<Pairs, String> {
+    let mut words = text.split(',');
+    let mut pairs = BTreeMap::from([(keys::INDEX, number("nic", words.next().unwrap_or(""))?)]);
+    for word in words {
+        let (key, value) = word.split_once('=').ok_or_else(|| format!("`{word}` has no value; write {word}=VALUE"))?;
+        match key {
+            "inbound-kib-per-second" => pairs.insert(keys::INBOUND_KIB_PER_SECOND, number(key, value)?),
+            "outbound-kib-per-second" => pairs.insert(keys::OUTBOUND_KIB_PER_SECOND, number(key, value)?),
+            _ => return Err(format!("`{key}` is not known; inbound-kib-per-second and outbound-kib-per-second are")),
         };
     }
     Ok(Pairs(pairs))

@@ -84,6 +84,7 @@ pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, e
     }
     let refused = access(judge, &mut judged, workspace.as_ref(), now)
         .or_else(|| quota(judge, site, &mut judged, workspace.as_ref(), now))
+        .or_else(|| room(site, &mut judged, workspace.as_ref()))
         .or_else(|| placement(judge, site, &mut judged, workspace.as_ref(), now, explain));
     judged.refusal = refused;
     judged
@@ -165,6 +166,24 @@ fn quota(
         )),
         VerdictKind::Error => Some(failure(&judged.request, &verdict)),
     };
+    judged.verdicts.push(verdict);
+    error
+}
+
+/// A workspace that grows where it is: its host must be able to do it, and have the room. No policy chooses anything here.
+fn room(site: &Site, judged: &mut Judged, workspace: Option<&Arc<Workspace>>) -> Option<Error> {
+    if judged.request.verb != Verb::Resize {
+        return None;
+    }
+    let workspace = workspace?;
+    let host = site.host(workspace.host.as_ref()?)?;
+    let verdict = match vws_domain::growth_filter(&judged.request, workspace.resources, host, site.free_on(host)) {
+        None => native("placement", VerdictKind::Permit, "room", format!("host `{}` has the room", host.name)),
+        Some((code, text)) => native("placement", VerdictKind::Deny, code, format!("host `{}`: {text}", host.name)),
+    };
+    let error = (verdict.kind == VerdictKind::Deny)
+        .then(|| refusal(ErrorKind::NoHost, &judged.request, &verdict, "ask for less, or move it to a host with more room"));
+    judged.host = Some(host.name.clone());
     judged.verdicts.push(verdict);
     error
 }

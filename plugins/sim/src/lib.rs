@@ -25,9 +25,9 @@ use stream::{Disk, Memory};
 use trouble::Trouble;
 use vws_plugin_api::doc::{
     Concurrency, Description, DiskSourceDoc, Exported, ExportedDisk, Failure, Foreign, HostFacts, HostListing, HostOpen,
-    HostProbe, HostRef, ImagePut, ImageRemove, ImagesMissing, ImagesPresent, LogDoc, MachineArgs, MachineState, MachineStatus,
-    PluginEvent, SavedDisk, VERSION, WorkspaceExport, WorkspaceImport, WorkspaceRef, WorkspaceStop, capabilities as cap, codes,
-    methods,
+    HostProbe, HostRef, HostStats, ImageListing, ImageOnHost, ImagePut, ImageRemove, ImagesMissing, ImagesPresent, LogDoc,
+    MachineArgs, MachineResize, MachineState, MachineStats, MachineStatus, PluginEvent, Resized, SavedDisk, SnapshotArgs,
+    SnapshotListing, VERSION, WorkspaceExport, WorkspaceImport, WorkspaceRef, WorkspaceStop, capabilities as cap, codes, methods,
 };
 use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
 
@@ -217,6 +217,13 @@ impl Backend for Sim {
                 methods::CONSOLE,
                 methods::LOG,
                 methods::DESTROY,
+                methods::HOST_STATS,
+                methods::IMAGE_LIST,
+                methods::RESIZE,
+                methods::SNAPSHOT,
+                methods::REVERT,
+                methods::SNAPSHOT_REMOVE,
+                methods::SNAPSHOTS,
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -644,6 +651,100 @@ impl Backend for Sim {
         self.tell(&args.host, &status);
         trouble::after(&settings, &args.host, methods::DESTROY);
         Ok(status)
+    }
+
+    fn host_stats(&self, args: HostRef, call: &mut Call) -> Outcome<HostStats> {
+        let host = self.enter(&args.host, methods::HOST_STATS, call)?;
+        let machines = host.lock().store.machines()?;
+        let workspaces = machines
+            .iter()
+            .filter(|machine| matches!(machine.state, MachineState::Running | MachineState::Paused))
+            .map(|machine| MachineStats {
+                workspace: machine.doc.workspace.clone(),
+                // A guest works for a hundredth of each of its counts.
+                cpu_time_ns: Some(machine.counted().saturating_mul(TICK_MS * 10_000)),
+                memory_mib: Some(machine.doc.memory_mib),
+                ..MachineStats::default()
+            })
+            .collect();
+        Ok(HostStats { workspaces })
+    }
+
+    fn image_list(&self, args: HostRef, call: &mut Call) -> Outcome<ImageListing> {
+        let host = self.enter(&args.host, methods::IMAGE_LIST, call)?;
+        let images = host.lock().store.images()?;
+        Ok(ImageListing { images: images.into_iter().map(|(digest, size_bytes)| ImageOnHost { digest, size_bytes }).collect() })
+    }
+
+    fn resize(&self, args: MachineResize, call: &mut Call) -> Outcome<Resized> {
+        let wanted = args.machine.clone();
+        let status = self.change(&args.host, &args.machine.workspace, methods::RESIZE, call, |settings, machine| {
+            check_capabilities(settings, &wanted)?;
+            let now = &machine.doc;
+            let smaller = now.disks.iter().zip(&wanted.disks).any(|(now, wanted)| wanted.size_mib < now.size_mib);
+            if smaller {
+                return Err(Failure::new(codes::INVALID, "a disk is not made smaller")
+                    .about(format!("workspace `{}`", now.workspace))
+                    .remedy("ask for at least the size that it has"));
+            }
+            if matches!(machine.state, MachineState::Running | MachineState::Paused) {
+                let top = |max: u64, now: u64| max.max(now);
+                if wanted.memory_mib > top(now.memory_max_mib, now.memory_mib) || wanted.vcpus > top(now.vcpus_max, now.vcpus) {
+                    return Err(Failure::new(codes::STATE, "it is above the ceiling that the machine was started with")
+                        .about(format!("workspace `{}`", now.workspace))
+                        .remedy("stop it first"));
+                }
+                for (changes, capability) in [
+                    (wanted.memory_mib != now.memory_mib, cap::RESIZE_MEMORY),
+                    (wanted.vcpus > now.vcpus, cap::RESIZE_VCPUS),
+                    (wanted.vcpus < now.vcpus, cap::SHRINK_VCPUS),
+                ] {
+                    if changes {
+                        need(settings, capability)?;
+                    }
+                }
+            }
+            machine.doc = wanted;
+            Ok(true)
+        })?;
+        Ok(Resized { status, after_restart: Vec::new() })
+    }
+
+    fn snapshot(&self, args: SnapshotArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.machine.workspace, methods::SNAPSHOT, call, |settings, machine| {
+            need(settings, if args.memory { cap::SNAPSHOT_MEMORY } else { cap::SNAPSHOT })?;
+            match machine.state {
+                MachineState::Running | MachineState::Paused => Ok(machine.keep(&args.name, args.memory)),
+                MachineState::Stopped if !args.memory => Ok(machine.keep(&args.name, false)),
+                _ => Err(wrong_state(machine, methods::SNAPSHOT)),
+            }
+        })
+    }
+
+    fn revert(&self, args: SnapshotArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.machine.workspace, methods::REVERT, call, |_, machine| {
+            let kept = machine.snapshots.iter().find(|kept| kept.name == args.name).cloned().ok_or_else(|| {
+                Failure::new(codes::NOT_FOUND, "there is none of this name")
+                    .about(format!("snapshot `{}` of workspace `{}`", args.name.escape_default(), args.machine.workspace))
+                    .remedy("`workspace.snapshots` lists them")
+            })?;
+            machine.revert(&kept);
+            Ok(true)
+        })
+    }
+
+    fn snapshot_remove(&self, args: SnapshotArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.machine.workspace, methods::SNAPSHOT_REMOVE, call, |_, machine| {
+            let before = machine.snapshots.len();
+            machine.snapshots.retain(|kept| kept.name != args.name);
+            Ok(machine.snapshots.len() != before)
+        })
+    }
+
+    fn snapshots(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<SnapshotListing> {
+        let host = self.enter(&args.host, methods::SNAPSHOTS, call)?;
+        let machine = host.lock().store.machine(&args.workspace)?.ok_or_else(|| not_found(&args.workspace))?;
+        Ok(SnapshotListing { names: machine.snapshots.into_iter().map(|kept| kept.name).collect() })
     }
 }
 

@@ -35,6 +35,43 @@ pub struct Machine {
     pub boots: u64,
     /// What the guest printed when it booted.
     pub boot_log: String,
+    /// Its snapshots, oldest first.
+    #[serde(default)]
+    pub snapshots: Vec<Kept>,
+}
+
+/// A snapshot of a machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its name.
+    pub name: String,
+    /// What the guest had counted and its boots and log, if the memory is kept; and whether it stood still.
+    pub memory: Option<(u64, u64, String, bool)>,
+}
+
+impl Machine {
+    /// Keeps the present state under a name; one of this name is kept as it is.
+    pub fn keep(&mut self, name: &str, memory: bool) -> bool {
+        if self.snapshots.iter().any(|kept| kept.name == name) {
+            return false;
+        }
+        let memory = memory.then(|| (self.counted(), self.boots, self.boot_log.clone(), self.state == MachineState::Paused));
+        self.snapshots.push(Kept { name: name.to_owned(), memory });
+        true
+    }
+
+    /// Goes back to a snapshot.
+    pub fn revert(&mut self, kept: &Kept) {
+        match &kept.memory {
+            None => self.off("reverted"),
+            Some((count, boots, log, paused)) => {
+                self.become_state(if *paused { MachineState::Paused } else { MachineState::Running }, "reverted");
+                self.count = *count;
+                self.boots = *boots;
+                self.boot_log.clone_from(log);
+            }
+        }
+    }
 }
 
 impl Machine {
@@ -48,6 +85,7 @@ impl Machine {
             since_ms: 0,
             boots: 0,
             boot_log: String::new(),
+            snapshots: Vec::new(),
         }
     }
 

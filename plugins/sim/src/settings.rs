@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use vws_plugin_api::doc::{Failure, capabilities as cap, codes};
 
 /// Every capability that the documents name.
-pub const CAPABILITIES: [&str; 13] = [
+pub const CAPABILITIES: [&str; 20] = [
     cap::BOOT_BIOS,
     cap::BOOT_UEFI,
     cap::BOOT_KERNEL,
@@ -21,6 +21,13 @@ pub const CAPABILITIES: [&str; 13] = [
     cap::PAUSE,
     cap::SERIALIZE,
     cap::CONSOLE,
+    cap::RESIZE_MEMORY,
+    cap::RESIZE_VCPUS,
+    cap::SHRINK_VCPUS,
+    cap::RESIZE_DISK,
+    cap::SNAPSHOT,
+    cap::SNAPSHOT_MEMORY,
+    cap::STATS,
 ];
 
 /// Memory of a guest that is not the daemon's, in MiB; each has one vCPU.

@@ -139,6 +139,21 @@ impl Store {
         }
     }
 
+    /// Every image: digest and size.
+    pub fn images(&self) -> Result<Vec<(String, u64)>, Failure> {
+        match self {
+            Self::Memory { images, .. } => Ok(images.iter().map(|(digest, size)| (digest.clone(), *size)).collect()),
+            Self::Files(folder) => {
+                let mut all = Vec::new();
+                for digest in names(&folder.join("images"))? {
+                    // It may have been removed since.
+                    all.extend(self.image(&digest)?.map(|size| (digest.clone(), size)));
+                }
+                Ok(all)
+            }
+        }
+    }
+
     /// Size of an image that is here.
     pub fn image(&self, digest: &str) -> Result<Option<u64>, Failure> {
         checked("digest", digest)?;

@@ -99,6 +99,7 @@ pub fn workspace(owner: u32, access: Vec<Grant>) -> Arc<Workspace> {
             ended: false,
         },
         bundle: None,
+        snapshots: Vec::new(),
         plugin_state: String::new(),
         deployments: 1,
         version: 1,

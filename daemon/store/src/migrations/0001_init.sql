@@ -32,6 +32,7 @@ CREATE TABLE workspaces (
     job          TEXT,
     lease        TEXT NOT NULL,
     bundle       TEXT,
+    snapshots    TEXT NOT NULL,
     plugin_state TEXT NOT NULL,
     deployments  INTEGER NOT NULL,
     version      INTEGER NOT NULL,

@@ -83,21 +83,30 @@ fn end_action() -> impl Strategy<Value = EndAction> {
 
 pub fn spec() -> impl Strategy<Value = Spec> {
     (
-        (text(), image_ref(), any::<(u64, u64, u64, u64, u64)>(), disk_limits(), vec(data_disk(), 0..3), vec(nic(), 0..3)),
+        (text(), image_ref(), any::<[u64; 7]>(), disk_limits(), vec(data_disk(), 0..3), vec(nic(), 0..3)),
         (text(), text(), text(), vec(text(), 0..3), vec(grant(), 0..3), labels()),
         (text(), end_action(), select(Target::ALL.to_vec()), option::of(host_name())),
     )
         .prop_map(
             |(
-                (name, image, (vcpus, cpu_shares, memory_mib, disk_gib, lease_seconds), disk_limits, data_disks, nics),
+                (
+                    name,
+                    image,
+                    [vcpus, vcpus_max, cpu_shares, memory_mib, memory_max_mib, disk_gib, lease_seconds],
+                    disk_limits,
+                    data_disks,
+                    nics,
+                ),
                 (operating_system, user_data, network_config, ssh_keys, access, labels),
                 (group, end_action, target, host),
             )| Spec {
                 name,
                 image,
                 vcpus,
+                vcpus_max,
                 cpu_shares,
                 memory_mib,
+                memory_max_mib,
                 disk_gib,
                 disk_limits,
                 data_disks,
@@ -131,6 +140,14 @@ fn lease() -> impl Strategy<Value = Lease> {
     )
 }
 
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    (text(), any::<bool>(), any::<u64>().prop_map(Timestamp)).prop_map(|(name, memory, created_at)| Snapshot {
+        name,
+        memory,
+        created_at,
+    })
+}
+
 pub fn workspace() -> impl Strategy<Value = Workspace> {
     (
         (workspace_id(), any::<u32>(), text(), text(), spec(), vec(option::of(image_id()), 0..3), resources()),
@@ -142,13 +159,13 @@ pub fn workspace() -> impl Strategy<Value = Workspace> {
             option::of(host_name()),
             option::of(job_id()),
         ),
-        (lease(), option::of(bundle_id()), text(), column(), column(), when(), when()),
+        (lease(), option::of(bundle_id()), vec(snapshot(), 0..3), text(), column(), column(), when(), when()),
     )
         .prop_map(
             |(
                 (id, owner, owner_name, group, spec, images, resources),
                 (state, target, code, text, host, job),
-                (lease, bundle, plugin_state, deployments, version, created_at, changed_at),
+                (lease, bundle, snapshots, plugin_state, deployments, version, created_at, changed_at),
             )| Workspace {
                 id,
                 owner,
@@ -164,6 +181,7 @@ pub fn workspace() -> impl Strategy<Value = Workspace> {
                 job,
                 lease,
                 bundle,
+                snapshots,
                 plugin_state,
                 deployments,
                 version,
@@ -484,6 +502,7 @@ pub fn plain_workspace(id: u128, name: &str) -> Workspace {
         cause: Cause::default(),
         host: None,
         job: None,
+        snapshots: Vec::new(),
         lease: Lease {
             from: Timestamp(1),
             until: None,

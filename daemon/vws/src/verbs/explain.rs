@@ -49,6 +49,17 @@ enum Request {
         #[arg(long, alias = "for", value_parser = lease_seconds, value_name = "TIME")]
         lease: u64,
     },
+    /// A resize; takes the options of `vws resize`
+    Resize {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        change: Box<crate::verbs::resize::Change>,
+    },
+    /// Making or removing a snapshot
+    Snapshot(Target),
+    /// Going back to a snapshot
+    Revert(Target),
     /// Saving the disk as an image
     SaveImage(Target),
     /// A destroy
@@ -91,6 +102,12 @@ pub(crate) async fn run(context: &Context, verb: &Explain) -> Result<()> {
             request.insert(keys::LEASE_SECONDS, Variant::from(*lease));
             ("renew", Some(target))
         }
+        Request::Resize { target, change } => {
+            request = change.changes();
+            ("resize", Some(target))
+        }
+        Request::Snapshot(target) => ("snapshot", Some(target)),
+        Request::Revert(target) => ("revert", Some(target)),
         Request::SaveImage(target) => ("save-image", Some(target)),
         Request::Destroy(target) => ("destroy", Some(target)),
         Request::Console(target) => ("console", Some(target)),

@@ -23,9 +23,11 @@ pub(crate) mod pause;
 pub(crate) mod policy;
 pub(crate) mod reboot;
 pub(crate) mod renew;
+pub(crate) mod resize;
 pub(crate) mod resume;
 pub(crate) mod save_image;
 pub(crate) mod serialize;
+pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod wait;
@@ -56,6 +58,8 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Pause(verb) => pause::run(c, &verb).await,
         Verb::Resume(verb) => resume::run(c, &verb).await,
         Verb::Serialize(verb) => serialize::run(c, &verb).await,
+        Verb::Resize(verb) => resize::run(c, &verb).await,
+        Verb::Snapshot(verb) => snapshot::run(c, &verb).await,
         Verb::Renew(verb) => renew::run(c, &verb).await,
         Verb::Destroy(verb) => destroy::run(c, &verb).await,
         Verb::Change(verb) => change::run(c, &verb).await,

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use vws_bus::keys;
 use vws_bus::keys::Key;
 use vws_domain::{
-    DataDisk, DiskFormat, DiskLimits, DiskSource, EndAction, Error, Firmware, HostName, ImageRef, Nic, NicLimits, NicNetwork,
-    Result, Right, Spec, Target, Visibility, checked_digest, checked_labels, limits, shown,
+    DataDisk, DiskFormat, DiskLimits, DiskResize, DiskSource, EndAction, Error, Firmware, HostName, ImageRef, Nic, NicLimits,
+    NicNetwork, NicResize, Resize, Result, Right, Spec, Target, Visibility, checked_digest, checked_labels, limits, shown,
 };
 use zbus::{OwnedVariant, Variant};
 
@@ -60,7 +60,9 @@ fn spec_of(name: &str, mut keys: Keys) -> Result<(Spec, Access)> {
     let or = |value: Option<u64>, default| value.unwrap_or(default);
     spec.vcpus = or(keys.number(keys::VCPUS), spec.vcpus);
     spec.cpu_shares = or(keys.number(keys::CPU_SHARES), spec.cpu_shares);
+    spec.vcpus_max = or(keys.number(keys::VCPUS_MAX), 0);
     spec.memory_mib = or(keys.number(keys::MEMORY_MIB), spec.memory_mib);
+    spec.memory_max_mib = or(keys.number(keys::MEMORY_MAX_MIB), 0);
     spec.disk_gib = or(keys.number(keys::DISK_GIB), spec.disk_gib);
     spec.disk_limits =
         DiskLimits { iops: or(keys.number(keys::DISK_IOPS), 0), kib_per_second: or(keys.number(keys::DISK_KIB_PER_SECOND), 0) };
@@ -89,6 +91,48 @@ fn spec_of(name: &str, mut keys: Keys) -> Result<(Spec, Access)> {
     }
     spec.host = keys.text(keys::HOST).map(|host| HostName::parse(&host)).transpose()?;
     Ok((spec, access))
+}
+
+/// What to resize.
+///
+/// # Errors
+/// [`vws_domain::ErrorKind::InvalidArgument`] for an unknown key, a wrong type, or an element without its place.
+pub fn resize(argument: &'static str, given: Dict) -> Result<Resize> {
+    let mut keys = Keys::new(argument, given, &[keys::RESIZE])?;
+    let mut change = Resize {
+        vcpus: keys.number(keys::VCPUS),
+        vcpus_max: keys.number(keys::VCPUS_MAX),
+        memory_mib: keys.number(keys::MEMORY_MIB),
+        memory_max_mib: keys.number(keys::MEMORY_MAX_MIB),
+        cpu_shares: keys.number(keys::CPU_SHARES),
+        disk_gib: keys.number(keys::DISK_GIB),
+        disk_iops: keys.number(keys::DISK_IOPS),
+        disk_kib_per_second: keys.number(keys::DISK_KIB_PER_SECOND),
+        ..Resize::default()
+    };
+    for mut disk in keys.list(keys::DATA_DISKS, keys::DISK_RESIZE, limits::DATA_DISKS)?.unwrap_or_default() {
+        change.data_disks.push(DiskResize {
+            index: place(&mut disk)?,
+            size_gib: disk.number(keys::SIZE_GIB),
+            iops: disk.number(keys::IOPS),
+            kib_per_second: disk.number(keys::KIB_PER_SECOND),
+        });
+    }
+    for mut nic in keys.list(keys::NICS, keys::NIC_RESIZE, limits::NICS)?.unwrap_or_default() {
+        change.nics.push(NicResize {
+            index: place(&mut nic)?,
+            inbound_kib_per_second: nic.number(keys::INBOUND_KIB_PER_SECOND),
+            outbound_kib_per_second: nic.number(keys::OUTBOUND_KIB_PER_SECOND),
+        });
+    }
+    Ok(change)
+}
+
+fn place(keys: &mut Keys) -> Result<u64> {
+    match keys.number(keys::INDEX) {
+        Some(index) => Ok(index),
+        None => Err(keys.invalid(keys::INDEX, "is required", "say which one")),
+    }
 }
 
 fn data_disk(mut keys: Keys) -> Result<DataDisk> {
@@ -385,8 +429,10 @@ mod tests {
         let given = dict([
             ("image", "debian-12".into()),
             ("vcpus", 4_u64.into()),
+            ("vcpus-max", 8_u64.into()),
             ("cpu-shares", 512_u64.into()),
             ("memory-mib", 2048_u64.into()),
+            ("memory-max-mib", 4096_u64.into()),
             ("disk-gib", 20_u64.into()),
             ("disk-iops", 100_u64.into()),
             ("disk-kib-per-second", 1024_u64.into()),
@@ -432,6 +478,7 @@ mod tests {
         let (spec, access) = spec("web", given).unwrap();
         assert_eq!((spec.name.as_str(), spec.image.to_string().as_str()), ("web", "debian-12"));
         assert_eq!((spec.vcpus, spec.cpu_shares, spec.memory_mib, spec.disk_gib), (4, 512, 2048, 20));
+        assert_eq!((spec.vcpus_max, spec.memory_max_mib), (8, 4096));
         assert_eq!((spec.disk_limits.iops, spec.disk_limits.kib_per_second), (100, 1024));
         assert_eq!(spec.data_disks[0].source, DiskSource::Empty);
         assert_eq!((spec.data_disks[0].size_gib, spec.data_disks[0].limits.iops), (5, 7));

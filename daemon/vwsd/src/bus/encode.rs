@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use vws_bus::path;
 use vws_domain::{
     Bundle, Decision, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId, Lease, NicNetwork, Reservation,
-    Resources, Spec, Subject, Verdict, Workspace, WorkspaceId,
+    Resources, Snapshot, Spec, Subject, Verdict, Workspace, WorkspaceId,
 };
 use vws_policy::Problem;
 use zbus::{ObjectPath, Variant};
@@ -240,6 +240,21 @@ pub fn description<'a>(
     map
 }
 
+/// Snapshots, oldest first.
+pub fn snapshots(snapshots: &[Snapshot]) -> Variant<'_> {
+    let list: Vec<Map<'_>> = snapshots
+        .iter()
+        .map(|snapshot| {
+            Map::from([
+                ("name", text(&snapshot.name)),
+                ("memory", snapshot.memory.into()),
+                ("created-at", snapshot.created_at.0.into()),
+            ])
+        })
+        .collect();
+    Variant::from(list)
+}
+
 fn lease(lease: &Lease) -> Map<'static> {
     Map::from([
         ("from", lease.from.0.into()),
@@ -304,8 +319,10 @@ fn spec(spec: &Spec) -> Map<'_> {
     let mut map = Map::from([
         ("image", spec.image.to_string().into()),
         ("vcpus", spec.vcpus.into()),
+        ("vcpus-max", spec.vcpus_max.into()),
         ("cpu-shares", spec.cpu_shares.into()),
         ("memory-mib", spec.memory_mib.into()),
+        ("memory-max-mib", spec.memory_max_mib.into()),
         ("disk-gib", spec.disk_gib.into()),
         ("disk-iops", spec.disk_limits.iops.into()),
         ("disk-kib-per-second", spec.disk_limits.kib_per_second.into()),

@@ -62,7 +62,7 @@ async fn explain(call: Call) -> Reply {
     call.options(names::MANAGER, options)?;
     let verb = find_verb(&verb)?;
     let workspace = explained_object(verb, object.as_str())?;
-    let mut asked = ExplainRequest { verb, workspace, spec: None, lease_seconds: None, host: None };
+    let mut asked = ExplainRequest { verb, workspace, spec: None, lease_seconds: None, host: None, resize: None };
     match verb {
         Verb::Launch => {
             let (mut spec, access) = decode::launch_request(request)?;
@@ -77,6 +77,7 @@ async fn explain(call: Call) -> Reply {
             let mut request = Keys::new("request", request, &[keys::EXPLAIN_RESUME])?;
             asked.host = request.text(keys::HOST).map(|host| HostName::parse(&host)).transpose()?;
         }
+        Verb::Resize => asked.resize = Some(decode::resize("request", request)?),
         _ => drop(Keys::new("request", request, &[])?),
     }
     let decision = call.state.service.explain(&call.caller, asked).await?;

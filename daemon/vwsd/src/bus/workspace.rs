@@ -8,7 +8,7 @@ use super::error::Failure;
 use super::keys::{Dict, Keys};
 use super::object::Object;
 use super::value::{Property, Value};
-use crate::service::{Action, CallOptions, WorkspaceChange};
+use crate::service::{Action, CallOptions, SnapshotAct, WorkspaceChange};
 use std::sync::Arc;
 use vws_bus::{keys, names};
 use vws_domain::{HostName, Result as DomainResult, Visibility, Workspace};
@@ -26,6 +26,10 @@ pub const METHODS: &[Method] = &[
     Method { name: "Renew", run: |call| later(renew(call)) },
     Method { name: "SaveImage", run: |call| later(save_image(call)) },
     Method { name: "Change", run: |call| later(change(call)) },
+    Method { name: "Resize", run: |call| later(resize(call)) },
+    Method { name: "Snapshot", run: |call| later(snapshot(call)) },
+    Method { name: "Revert", run: |call| later(snapshot_act(call, SnapshotAct::Revert)) },
+    Method { name: "RemoveSnapshot", run: |call| later(snapshot_act(call, SnapshotAct::Remove)) },
     Method { name: "OpenConsole", run: |call| later(open_console(call)) },
     Method { name: "Log", run: |call| later(log(call)) },
     Method { name: "Describe", run: |call| later(describe(call)) },
@@ -46,10 +50,13 @@ pub const PROPERTIES: &[Property<Workspace>] = &[
     Property { name: "Image", get: |workspace| workspace.spec.image.to_string().into() },
     Property { name: "Vcpus", get: |workspace| workspace.resources.vcpus.into() },
     Property { name: "MemoryMib", get: |workspace| workspace.resources.memory_mib.into() },
+    Property { name: "VcpusMax", get: |workspace| workspace.spec.vcpus_max.max(workspace.resources.vcpus).into() },
+    Property { name: "MemoryMaxMib", get: |workspace| workspace.spec.memory_max_mib.max(workspace.resources.memory_mib).into() },
     Property { name: "DiskGib", get: |workspace| workspace.resources.disk_gib.into() },
     Property { name: "LeaseUntil", get: |workspace| workspace.lease.until.map_or(0, |at| at.0).into() },
     Property { name: "LeaseAction", get: |workspace| workspace.lease.action.name().into() },
     Property { name: "Labels", get: |workspace| pairs(&workspace.spec.labels) },
+    Property { name: "Snapshots", get: |workspace| encode::snapshots(&workspace.snapshots) },
     Property { name: "CreatedAt", get: |workspace| workspace.created_at.0.into() },
     Property { name: "ChangedAt", get: |workspace| workspace.changed_at.0.into() },
     Property { name: "Version", get: |workspace| workspace.version.into() },
@@ -110,6 +117,31 @@ async fn change(call: Call) -> Reply {
     let id = workspace(&call)?.id;
     call.state.service.change_workspace(&call.caller, id, change, CallOptions::default()).await?;
     call.reply(&())
+}
+
+async fn resize(call: Call) -> Reply {
+    let (changes, options): (Dict, Dict) = call.arguments()?;
+    let options = decode::call_options(&mut call.options(names::WORKSPACE, options)?)?;
+    let change = decode::resize("changes", changes)?;
+    let job = call.state.service.resize(&call.caller, workspace(&call)?.id, change, options).await?;
+    call.reply(&(job.map_or_else(encode::none, encode::job),))
+}
+
+async fn snapshot(call: Call) -> Reply {
+    let (name, options): (String, Dict) = call.arguments()?;
+    let mut options = call.options(names::WORKSPACE, options)?;
+    let memory = options.flag(keys::MEMORY).unwrap_or(false);
+    let options = decode::call_options(&mut options)?;
+    let id = workspace(&call)?.id;
+    let job = call.state.service.snapshot(&call.caller, id, &name, SnapshotAct::Make { memory }, options).await?;
+    call.reply(&(encode::job(job),))
+}
+
+async fn snapshot_act(call: Call, act: SnapshotAct) -> Reply {
+    let (name, options): (String, Dict) = call.arguments()?;
+    let options = decode::call_options(&mut call.options(names::WORKSPACE, options)?)?;
+    let job = call.state.service.snapshot(&call.caller, workspace(&call)?.id, &name, act, options).await?;
+    call.reply(&(encode::job(job),))
 }
 
 async fn open_console(call: Call) -> Reply {

@@ -73,6 +73,39 @@ pub struct RestoreArgs {
     pub bundle: String,
 }
 
+/// Arguments of a resize job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ResizeArgs {
+    /// What it had.
+    pub old: SizesArgs,
+    /// What it shall have.
+    pub new: SizesArgs,
+}
+
+/// `vws_domain::Sizes`, as it is written; limits are operations and KiB per second, or KiB per second in and out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the members are those of the domain's type")]
+pub struct SizesArgs {
+    pub vcpus: u64,
+    pub vcpus_max: u64,
+    pub memory_mib: u64,
+    pub memory_max_mib: u64,
+    pub cpu_shares: u64,
+    pub disk_gib: u64,
+    pub disk_limits: [u64; 2],
+    pub data_disks: Vec<[u64; 3]>,
+    pub nics: Vec<[u64; 2]>,
+}
+
+/// Arguments of the snapshot jobs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotArgs {
+    /// The snapshot.
+    pub name: String,
+    /// With memory.
+    pub memory: bool,
+}
+
 /// Arguments of a probe.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ProbeArgs {

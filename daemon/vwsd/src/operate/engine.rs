@@ -249,6 +249,10 @@ pub fn steps_of(kind: JobKind) -> &'static [Step] {
         JobKind::ImportImage => super::image::IMPORT,
         JobKind::VerifyImage => super::image::VERIFY,
         JobKind::ProbeHost => super::probe::STEPS,
+        JobKind::Resize => super::resize::STEPS,
+        JobKind::Snapshot => super::snapshot::SNAPSHOT,
+        JobKind::Revert => super::snapshot::REVERT,
+        JobKind::RemoveSnapshot => super::snapshot::REMOVE,
     }
 }
 

@@ -154,7 +154,11 @@ pub fn begin(
         | JobKind::SaveImage
         | JobKind::ImportImage
         | JobKind::VerifyImage
-        | JobKind::ProbeHost => (None, None),
+        | JobKind::ProbeHost
+        | JobKind::Resize
+        | JobKind::Snapshot
+        | JobKind::Revert
+        | JobKind::RemoveSnapshot => (None, None),
     };
     if let Some(event) = event {
         let text = workspace.cause.text.clone();

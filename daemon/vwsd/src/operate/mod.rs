@@ -14,13 +14,16 @@ mod image;
 mod lease;
 mod power;
 mod probe;
+mod resize;
 mod restore;
 mod serialize;
+mod snapshot;
 
 pub use document::{mac_of, reference as reference_document};
 pub use engine::{past_return, steps_of};
 pub use image::{blocking, open_path};
 pub use lease::{NewJob, begin, serialize_job};
+pub use resize::resources_of;
 
 use crate::core::Core;
 use crate::env::Env;

@@ -25,12 +25,19 @@ pub static STEPS: &[Step] = &[
 
 async fn save(run: &Run) -> Result<Effect, StepError> {
     let host = run.host()?;
+    // A request of a workspace with snapshots was refused: this is its lease's end, and they cannot go into a bundle.
+    for snapshot in &run.workspace()?.snapshots {
+        super::snapshot::remove(run, &snapshot.name).await?;
+    }
     let ask = document::reference(&host, run.workspace()?);
     let (status, _): (doc::MachineStatus, _) =
         run.call(&host, doc::methods::SAVE, &ask, run.operate.limits.long_deadline, Vec::new()).await?;
     let state = document::kept_state(&status.plugin_state)?;
     Ok(Box::new(move |edit| {
-        edit.workspace(|workspace| workspace.plugin_state = state);
+        edit.workspace(|workspace| {
+            workspace.plugin_state = state;
+            workspace.snapshots.clear();
+        });
         Ok(())
     }))
 }

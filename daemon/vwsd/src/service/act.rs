@@ -81,6 +81,11 @@ fn plan(action: &Action, workspace: &Workspace, at_work: Option<&Job>) -> Result
         State::Broken => return no("destroy is possible; its cause tells what happened"),
         _ => {}
     }
+    if kind == JobKind::Serialize && !workspace.snapshots.is_empty() && workspace.state.runs() {
+        let fact =
+            format!("has {} snapshots, which stay with the machine and cannot go into a bundle", workspace.snapshots.len());
+        return Err(denied(workspace, &fact, "remove them first: `vws snapshot remove`", "snapshots"));
+    }
     match (kind, workspace.state) {
         (JobKind::Start, State::Stopped)
         | (JobKind::Stop, State::Running | State::Paused)
@@ -98,7 +103,7 @@ fn plan(action: &Action, workspace: &Workspace, at_work: Option<&Job>) -> Result
     }
 }
 
-fn denied(workspace: &Workspace, fact: &str, remedy: &str, code: &str) -> Error {
+pub(super) fn denied(workspace: &Workspace, fact: &str, remedy: &str, code: &str) -> Error {
     Error::new(ErrorKind::InvalidState, workspace.object(), fact, remedy).with_code(code)
 }
 
@@ -160,7 +165,7 @@ fn renewed(lease: Lease, now: Timestamp, seconds: u64) -> Lease {
 }
 
 /// Whether the workspace's host offers a capability.
-fn offered(site: &Site, workspace: &Workspace, capability: &str) -> Result<()> {
+pub(super) fn offered(site: &Site, workspace: &Workspace, capability: &str) -> Result<()> {
     let reason = workspace.host.as_ref().and_then(|name| site.host(name)).and_then(|host| host.cannot(capability));
     match reason {
         None => Ok(()),

@@ -255,6 +255,9 @@ impl Service {
                 let mut spec = prepared.spec;
                 spec.memory_mib = judged.request.resources.memory_mib;
                 spec.vcpus = judged.request.resources.vcpus;
+                // The ceilings that it starts with: up to them it can grow, and back again, while it runs.
+                spec.memory_max_mib = spec.memory_max_mib.max(spec.memory_mib);
+                spec.vcpus_max = spec.vcpus_max.max(spec.vcpus);
                 let duration = judged.request.duration_seconds;
                 spec.lease_seconds = duration;
                 for (index, nic) in spec.nics.iter_mut().enumerate().filter(|(_, nic)| nic.mac.is_empty()) {
@@ -304,6 +307,7 @@ impl Service {
                         job: Some(job),
                         lease,
                         bundle: None,
+                        snapshots: Vec::new(),
                         plugin_state: String::new(),
                         deployments: 0,
                         version: 1,

@@ -8,7 +8,10 @@ mod backup;
 mod hosts;
 mod images;
 mod launch;
+mod resize;
 mod site;
+
+pub use resize::SnapshotAct;
 
 pub(crate) use backup::clear_scratch;
 pub(crate) use hosts::{changed_host, new_host, put_probe};
@@ -26,7 +29,7 @@ use tokio::sync::broadcast;
 use vws_backend::Backends;
 use vws_domain::{
     AnsweredRequest, Caller, Change, Decision, DecisionId, DiskFormat, Error, ErrorKind, Event, Firmware, Grant, Host, HostName,
-    Image, ImageId, Job, JobId, Resources, Result, Site, Spec, Timestamp, Verb, Visibility, Workspace, WorkspaceId,
+    Image, ImageId, Job, JobId, Resize, Resources, Result, Site, Spec, Timestamp, Verb, Visibility, Workspace, WorkspaceId,
 };
 use vws_library::Library;
 use vws_store::Store;
@@ -167,6 +170,8 @@ pub struct ExplainRequest {
     pub lease_seconds: Option<u64>,
     /// For restore.
     pub host: Option<HostName>,
+    /// For resize.
+    pub resize: Option<Resize>,
 }
 
 /// Which decisions to show.

@@ -40,6 +40,11 @@ impl Service {
                 self.core
                     .consider(move |site, now| {
                         let workspace = super::seen(site, &policies, &caller, workspace)?;
+                        if verb == Verb::Resize {
+                            let change = request.resize.unwrap_or_default();
+                            let (asked, _) = super::resize::prepare(site, &caller, &workspace, &change)?;
+                            return Ok(policies.decide(|judge| admit::judge(judge, site, now, asked, true)));
+                        }
                         let asked = act::ask(site, &caller, &workspace, verb, host, lease_seconds)?;
                         Ok(policies.decide(|judge| admit::judge(judge, site, now, asked, true)))
                     })
