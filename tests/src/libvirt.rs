@@ -129,14 +129,16 @@ impl KvmHost {
         )
     }
 
-    /// Ids of the workspaces that have files in the host's folder.
+    /// Ids of the workspaces that have files in the host's folder: `vws-ID-WHAT`.
     #[must_use]
     pub fn kept(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.directory.join("workspaces"));
-        entries.map_or_else(
-            |_| Vec::new(),
-            |entries| entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect(),
-        )
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten();
+        let id = |entry: std::io::Result<std::fs::DirEntry>| {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let (id, _) = name.strip_prefix("vws-")?.split_once('-')?;
+            (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+        };
+        entries.filter_map(id).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 }
 

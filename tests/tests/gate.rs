@@ -84,6 +84,7 @@ fn value(method: &Method, argument: &str, signature: &str) -> Variant<'static> {
                     keys.insert("format", Variant::from("raw"));
                 }
                 ("AddHost", "host") => drop(keys.insert("backend", Variant::from("sim"))),
+                ("Resize", "changes") => drop(keys.insert("vcpus", Variant::from(1_u64))),
                 ("Change", "changes") if method.interface == names::HOST => drop(keys.insert("enabled", Variant::from(false))),
                 ("Change", "changes") => drop(keys.insert("name", Variant::from("other"))),
                 _ => {}
