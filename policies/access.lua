@@ -9,6 +9,11 @@ local SHARED_IMAGES = {
 -- Unix groups whose members may launch; empty: everybody.
 local MAY_LAUNCH = {}
 
+-- Who may name an address of a network's pool instead of getting the next free one: administrators, and everybody on networks
+-- with this label (its value does not matter). Groups of a network's label `groups`, separated by spaces, may use it; without the
+-- label everybody may.
+local STATIC_LABEL, GROUPS_LABEL = "static-addresses", "groups"
+
 -- What an entry of the access list must allow for each verb. Each right includes the ones before it.
 local LEVEL = { view = 1, use = 2, manage = 3 }
 local NEEDED = {
@@ -43,6 +48,27 @@ local function may_use(caller, image)
     return false
 end
 
+-- Why the caller may not have this NIC, or nothing.
+local function refused_nic(caller, nic)
+    local groups = nic.network and nic.labels[GROUPS_LABEL]
+    if groups then
+        local member = false
+        for group in string.gmatch(groups, "%S+") do
+            member = member or contains(caller.groups, group)
+        end
+        if not member then
+            return deny("network-group", string.format("network `%s` is for the groups %s; user `%s` is in none of them",
+                nic.network, groups, caller.user))
+        end
+    end
+    if nic.address and not nic.labels[STATIC_LABEL] then
+        return deny("static-address", string.format(
+            "address %s on network `%s` was named; naming one is for administrators here: leave it out to get the next free one",
+            nic.address, nic.network))
+    end
+    return nil
+end
+
 local function may_launch(caller)
     if #MAY_LAUNCH == 0 then
         return true
@@ -72,6 +98,12 @@ local function decide(input)
             if not may_use(caller, image) then
                 return deny("image-private", string.format(
                     "image `%s` is private and belongs to uid %d; ask its owner to make it public", image.name, image.owner))
+            end
+        end
+        for _, nic in ipairs(request.nics) do
+            local refusal = refused_nic(caller, nic)
+            if refusal then
+                return refusal
             end
         end
         return permit("launch")

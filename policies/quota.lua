@@ -14,6 +14,7 @@ local PER_USER = {
     memory_mib = 256 * 1024,
     disk_gib = 2000,
     reserved_minutes = 25 * 14 * 24 * 60,
+    addresses = 100,
 }
 
 -- What a group that is named nowhere may have at a time: no limits. Users of one group share these.
@@ -35,6 +36,7 @@ local KINDS = {
     { field = "memory_mib", noun = "MiB of memory" },
     { field = "disk_gib", noun = "GiB of disk" },
     { field = "reserved_minutes", noun = "reserved minutes" },
+    { field = "addresses", noun = "addresses" },
 }
 
 -- The lease that the request will get, and what to lower it to (nil: nothing).
@@ -72,6 +74,7 @@ local function added(request, workspace, seconds)
         memory_mib = request.memory_mib,
         disk_gib = request.disk_gib,
         reserved_minutes = minutes,
+        addresses = request.addresses,
     }
 end
 

@@ -6,9 +6,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use vws_domain::{
     Boot, BundleDisk, BundleFile, BundleId, BundleImage, DiskFormat, DiskLimits, EndAction, Error, ErrorKind, Firmware, Manifest,
-    Nic, NicLimits, NicNetwork, Origin, Result, Spec, Timestamp, WorkspaceId, checked_digest, shown,
+    NetworkName, Nic, NicLimits, NicNetwork, Origin, Result, Spec, Timestamp, WorkspaceId, checked_digest, shown,
 };
 
 /// The version that is written, and the only one that is read.
@@ -104,6 +105,9 @@ struct WireNic {
     kind: String,
     source: String,
     mac: String,
+    /// Address on a network of the site; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<Ipv4Addr>,
     inbound_kib_per_second: u64,
     outbound_kib_per_second: u64,
 }
@@ -297,11 +301,13 @@ fn wire_nic(nic: &Nic) -> WireNic {
         NicNetwork::User => ("user", ""),
         NicNetwork::Bridge(name) => ("bridge", name.as_str()),
         NicNetwork::Network(name) => ("network", name.as_str()),
+        NicNetwork::Named(name) => ("site", name.as_str()),
     };
     WireNic {
         kind: kind.to_owned(),
         source: source.to_owned(),
         mac: nic.mac.clone(),
+        address: nic.address,
         inbound_kib_per_second: nic.limits.inbound_kib_per_second,
         outbound_kib_per_second: nic.limits.outbound_kib_per_second,
     }
@@ -358,11 +364,12 @@ fn nic(wire: WireNic) -> Result<Nic> {
         ("user", "") => NicNetwork::User,
         ("bridge", _) => NicNetwork::Bridge(wire.source),
         ("network", _) => NicNetwork::Network(wire.source),
+        ("site", _) => NicNetwork::Named(NetworkName::parse(&wire.source)?),
         (other, _) => return Err(word("kind of a NIC", other)),
     };
     let limits =
         NicLimits { inbound_kib_per_second: wire.inbound_kib_per_second, outbound_kib_per_second: wire.outbound_kib_per_second };
-    Ok(Nic { network, mac: wire.mac, limits })
+    Ok(Nic { network, mac: wire.mac, address: wire.address, limits })
 }
 
 fn format(text: &str) -> Result<DiskFormat> {

@@ -53,6 +53,8 @@ pub trait Manager {
     fn events_since(&self, sequence: u64, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, u64)>;
     /// Adds a host and probes it.
     fn add_host(&self, name: &str, host: &Args<'_>, options: &Args<'_>) -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
+    /// Adds a network.
+    fn add_network(&self, name: &str, network: &Args<'_>, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
     /// Copies the database to an open file.
     fn backup(&self, file: zbus::Fd<'_>, options: &Args<'_>) -> zbus::Result<()>;
     /// Compares ledger, database, images, hosts and policies.
@@ -123,6 +125,17 @@ pub trait Host {
     fn change(&self, changes: &Args<'_>, options: &Args<'_>) -> zbus::Result<()>;
     /// Forgets it.
     fn remove(&self, options: &Args<'_>) -> zbus::Result<()>;
+}
+
+/// A network.
+#[zbus::proxy(interface = "org.virtualworkspaces1.Network", default_service = "org.virtualworkspaces1", assume_defaults = false)]
+pub trait Network {
+    /// Changes what an administrator configured.
+    fn change(&self, changes: &Args<'_>, options: &Args<'_>) -> zbus::Result<()>;
+    /// Forgets it, and the addresses that it remembers.
+    fn remove(&self, options: &Args<'_>) -> zbus::Result<()>;
+    /// Who has which address, as far as the caller may know.
+    fn addresses(&self, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
 }
 
 /// An image.
@@ -246,6 +259,11 @@ impl Client {
     /// The host at a path.
     pub async fn host(&self, path: &str) -> Result<HostProxy<'static>, Failure> {
         Ok(HostProxy::builder(&self.connection).path(path.to_owned()).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// The network at a path.
+    pub async fn network(&self, path: &str) -> Result<NetworkProxy<'static>, Failure> {
+        Ok(NetworkProxy::builder(&self.connection).path(path.to_owned()).cache_properties(CacheProperties::No).build().await?)
     }
 
     /// The image at a path.

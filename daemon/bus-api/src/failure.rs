@@ -35,7 +35,8 @@ pub fn exit_code(name: &str) -> u8 {
         return match kind {
             "AccessDenied" => exit::DENIED,
             "QuotaExceeded" => exit::QUOTA,
-            "NoHost" => exit::NO_HOST,
+            // Both: the site has no room for it.
+            "NoHost" | "NoAddress" => exit::NO_HOST,
             "InvalidArgument" => exit::USAGE,
             "NotFound" => exit::NOT_FOUND,
             "PolicyFailure" => exit::POLICY,
@@ -175,6 +176,7 @@ mod tests {
         for (name, code) in [
             ("org.virtualworkspaces1.Error.AccessDenied", 4),
             ("org.virtualworkspaces1.Error.QuotaExceeded", 5),
+            ("org.virtualworkspaces1.Error.NoAddress", 6),
             ("org.virtualworkspaces1.Error.NotFound", 3),
             ("org.virtualworkspaces1.Error.PolicyFailure", 9),
             ("org.virtualworkspaces1.Error.HostUnavailable", 8),

@@ -10,6 +10,8 @@ pub const WORKSPACE: &str = include_str!("../interfaces/org.virtualworkspaces1.W
 pub const HOST: &str = include_str!("../interfaces/org.virtualworkspaces1.Host.xml");
 /// `org.virtualworkspaces1.Image`.
 pub const IMAGE: &str = include_str!("../interfaces/org.virtualworkspaces1.Image.xml");
+/// `org.virtualworkspaces1.Network`.
+pub const NETWORK: &str = include_str!("../interfaces/org.virtualworkspaces1.Network.xml");
 /// `org.virtualworkspaces1.Job`.
 pub const JOB: &str = include_str!("../interfaces/org.virtualworkspaces1.Job.xml");
 /// `org.virtualworkspaces1.Backend`.
@@ -18,13 +20,14 @@ pub const BACKEND: &str = include_str!("../interfaces/org.virtualworkspaces1.Bac
 pub const OBJECT_MANAGER: &str = include_str!("../interfaces/org.freedesktop.DBus.ObjectManager.xml");
 
 /// Every interface's name and file, those of the root object first.
-pub const ALL: [(&str, &str); 8] = [
+pub const ALL: [(&str, &str); 9] = [
     (crate::names::OBJECT_MANAGER, OBJECT_MANAGER),
     (crate::names::MANAGER, MANAGER),
     (crate::names::POLICY, POLICY),
     (crate::names::WORKSPACE, WORKSPACE),
     (crate::names::HOST, HOST),
     (crate::names::IMAGE, IMAGE),
+    (crate::names::NETWORK, NETWORK),
     (crate::names::JOB, JOB),
     (crate::names::BACKEND, BACKEND),
 ];

@@ -24,6 +24,8 @@ macro_rules! names {
 
 names! {
     ACCESS = "access",
+    ADDRESS = "address",
+    ANTI_SPOOFING = "anti-spoofing",
     BACKEND = "backend",
     CALLER = "caller",
     CMDLINE = "cmdline",
@@ -31,16 +33,19 @@ names! {
     CPU_SHARES = "cpu-shares",
     CURSOR = "cursor",
     DATA_DISKS = "data-disks",
+    DHCP = "dhcp",
     DIGEST = "digest",
     DISK_GIB = "disk-gib",
     DISK_IOPS = "disk-iops",
     DISK_KIB_PER_SECOND = "disk-kib-per-second",
+    DNS = "dns",
     ENABLED = "enabled",
     ENDED = "ended",
     END_ACTION = "end-action",
     FILE = "file",
     FIRMWARE = "firmware",
     FORMAT = "format",
+    GATEWAY = "gateway",
     GID = "gid",
     GROUP = "group",
     GUEST_TIMEOUT_MS = "guest-timeout-ms",
@@ -66,12 +71,14 @@ names! {
     MEMORY_MIB = "memory-mib",
     MEMORY_OVERCOMMIT_PERCENT = "memory-overcommit-percent",
     NAME = "name",
+    NETWORK = "network",
     NETWORK_CONFIG = "network-config",
     NICS = "nics",
     OPERATING_SYSTEM = "operating-system",
     OUTBOUND_KIB_PER_SECOND = "outbound-kib-per-second",
     OWNER = "owner",
     PATH = "path",
+    RANGES = "ranges",
     REQUEST_ID = "request-id",
     RESERVE_DISK_GIB = "reserve-disk-gib",
     RESERVE_MEMORY_MIB = "reserve-memory-mib",
@@ -83,6 +90,7 @@ names! {
     SOURCE = "source",
     SSH_KEYS = "ssh-keys",
     STATE = "state",
+    SUBNET = "subnet",
     TARGET = "target",
     UID = "uid",
     UNTIL = "until",
@@ -124,8 +132,15 @@ pub const SPEC: &[Key] = &[
 /// An element of `data-disks`.
 pub const DATA_DISK: &[Key] = &[key(IMAGE, "s"), key(SIZE_GIB, "t"), key(IOPS, "t"), key(KIB_PER_SECOND, "t")];
 /// An element of `nics`.
-pub const NIC: &[Key] =
-    &[key(KIND, "s"), key(SOURCE, "s"), key(MAC, "s"), key(INBOUND_KIB_PER_SECOND, "t"), key(OUTBOUND_KIB_PER_SECOND, "t")];
+pub const NIC: &[Key] = &[
+    key(NETWORK, "s"),
+    key(ADDRESS, "s"),
+    key(KIND, "s"),
+    key(SOURCE, "s"),
+    key(MAC, "s"),
+    key(INBOUND_KIB_PER_SECOND, "t"),
+    key(OUTBOUND_KIB_PER_SECOND, "t"),
+];
 /// An element of `access`: a right and one of the others.
 pub const GRANT: &[Key] = &[key(RIGHT, "s"), key(USER, "s"), key(GROUP, "s"), key(UID, "u"), key(GID, "u")];
 /// `Manager.ImportImage`: source.
@@ -164,6 +179,31 @@ pub const HOST_CHANGES: &[Key] = &[
     key(RESERVE_VCPUS, "t"),
     key(RESERVE_MEMORY_MIB, "t"),
     key(RESERVE_DISK_GIB, "t"),
+    key(ENABLED, "b"),
+];
+/// `Manager.AddNetwork`: network.
+pub const NETWORK_SPEC: &[Key] = &[
+    key(KIND, "s"),
+    key(SOURCE, "s"),
+    key(SUBNET, "s"),
+    key(GATEWAY, "s"),
+    key(DNS, "as"),
+    key(RANGES, "as"),
+    key(DHCP, "b"),
+    key(ANTI_SPOOFING, "b"),
+    key(LABELS, "a{ss}"),
+    key(ENABLED, "b"),
+];
+/// `Network.Change`: changes.
+pub const NETWORK_CHANGES: &[Key] = &[
+    key(SOURCE, "s"),
+    key(SUBNET, "s"),
+    key(GATEWAY, "s"),
+    key(DNS, "as"),
+    key(RANGES, "as"),
+    key(DHCP, "b"),
+    key(ANTI_SPOOFING, "b"),
+    key(LABELS, "a{ss}"),
     key(ENABLED, "b"),
 ];
 /// `Workspace.Change`: changes.
@@ -245,6 +285,7 @@ pub const METHODS: &[Method] = &[
     method(names::MANAGER, "Unsubscribe", &[], NONE),
     method(names::MANAGER, "EventsSince", &[], &[key(LIMIT, "t")]),
     method(names::MANAGER, "AddHost", &[("host", HOST_SPEC)], RID),
+    method(names::MANAGER, "AddNetwork", &[("network", NETWORK_SPEC)], RID),
     method(names::MANAGER, "Backup", &[], NONE),
     method(names::MANAGER, "Doctor", &[], NONE),
     method(names::WORKSPACE, "Start", &[], RID),
@@ -270,6 +311,9 @@ pub const METHODS: &[Method] = &[
     method(names::IMAGE, "Verify", &[], RID),
     method(names::IMAGE, "Change", &[("changes", IMAGE_CHANGES)], NONE),
     method(names::IMAGE, "Remove", &[], NONE),
+    method(names::NETWORK, "Change", &[("changes", NETWORK_CHANGES)], RID),
+    method(names::NETWORK, "Remove", &[], RID),
+    method(names::NETWORK, "Addresses", &[], NONE),
     method(names::JOB, "Cancel", &[], NONE),
     method(names::POLICY, "Reload", &[], NONE),
     method(names::POLICY, "Check", &[], NONE),

@@ -15,6 +15,8 @@ pub const WORKSPACE: &str = "org.virtualworkspaces1.Workspace";
 pub const HOST: &str = "org.virtualworkspaces1.Host";
 /// Interface of an image.
 pub const IMAGE: &str = "org.virtualworkspaces1.Image";
+/// Interface of a network.
+pub const NETWORK: &str = "org.virtualworkspaces1.Network";
 /// Interface of a job.
 pub const JOB: &str = "org.virtualworkspaces1.Job";
 /// Interface of a backend.

@@ -5,7 +5,7 @@ use crate::names;
 use std::fmt;
 
 /// The nodes between the root and the objects; each is a name in a path and has no interface of its own.
-pub const COLLECTIONS: [&str; 5] = ["workspaces", "hosts", "images", "jobs", "backends"];
+pub const COLLECTIONS: [&str; 6] = ["workspaces", "hosts", "images", "networks", "jobs", "backends"];
 
 /// Stands in a property of type `o` when there is no object.
 pub const NONE: &str = "/";
@@ -25,6 +25,8 @@ pub enum Object {
     Job(u128),
     /// A backend, by name.
     Backend(String),
+    /// A network, by name.
+    Network(String),
 }
 
 impl Object {
@@ -42,6 +44,7 @@ impl Object {
             "jobs" => id(element, 'j').map(Self::Job),
             "hosts" => unescape(element).map(Self::Host),
             "backends" => unescape(element).map(Self::Backend),
+            "networks" => unescape(element).map(Self::Network),
             _ => None,
         }
     }
@@ -56,6 +59,7 @@ impl Object {
             Self::Image(_) => names::IMAGE,
             Self::Job(_) => names::JOB,
             Self::Backend(_) => names::BACKEND,
+            Self::Network(_) => names::NETWORK,
         }
     }
 }
@@ -70,6 +74,7 @@ impl fmt::Display for Object {
             Self::Image(id) => write!(f, "{root}/images/i{id:032x}"),
             Self::Job(id) => write!(f, "{root}/jobs/j{id:032x}"),
             Self::Backend(name) => write!(f, "{root}/backends/{}", escape(name)),
+            Self::Network(name) => write!(f, "{root}/networks/{}", escape(name)),
         }
     }
 }
@@ -134,6 +139,7 @@ mod tests {
             Object::Host("node-1.rack_2".to_owned()),
             Object::Host("1st".to_owned()),
             Object::Backend("kvm".to_owned()),
+            Object::Network("lan.1".to_owned()),
         ];
         for object in objects {
             assert_eq!(Object::parse(&object.to_string()), Some(object));
@@ -158,7 +164,7 @@ mod tests {
             "/org/virtualworkspaces1/hosts/h_61",
             "/org/virtualworkspaces1/hosts/h_2",
             "/org/virtualworkspaces1/hosts/a/b",
-            "/org/virtualworkspaces1/networks/a",
+            "/org/virtualworkspaces1/users/a",
         ] {
             assert_eq!(Object::parse(path), None, "{path}");
         }

@@ -115,7 +115,8 @@ impl Manifest {
         let mut needs = vec!["serialize".to_owned()];
         needs.extend(named.into_iter().filter(|(_, name)| !name.is_empty()).map(|(kind, name)| format!("{kind}:{name}")));
         needs.extend(self.nics.iter().filter_map(|nic| match &nic.network {
-            NicNetwork::User => None,
+            // What a network of the site needs is for the site to say: its networks may have changed in the meantime.
+            NicNetwork::User | NicNetwork::Named(_) => None,
             NicNetwork::Bridge(name) => Some(format!("bridge:{name}")),
             NicNetwork::Network(name) => Some(format!("network:{name}")),
         }));

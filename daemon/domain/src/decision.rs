@@ -7,6 +7,7 @@ use crate::caller::Caller;
 use crate::capacity::Resources;
 use crate::id::{DecisionId, HostName, PolicyHash, WorkspaceId};
 use crate::image::Image;
+use crate::network::Network;
 use crate::site::{Reservation, Usage};
 use crate::spec::{Grant, Nic};
 use crate::workspace::Workspace;
@@ -60,11 +61,13 @@ pub enum Verb {
     Snapshot,
     /// Go back to a snapshot.
     Revert,
+    /// Add, change or remove a network.
+    NetworkManage,
 }
 
 impl Verb {
     /// Every verb; the next one goes at the end.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Launch,
         Self::View,
         Self::Start,
@@ -87,6 +90,7 @@ impl Verb {
         Self::Resize,
         Self::Snapshot,
         Self::Revert,
+        Self::NetworkManage,
     ];
 
     /// The word that policies and the decision log use.
@@ -115,6 +119,7 @@ impl Verb {
             Self::Resize => "resize",
             Self::Snapshot => "snapshot",
             Self::Revert => "revert",
+            Self::NetworkManage => "network-manage",
         }
     }
 
@@ -140,13 +145,22 @@ impl Verb {
     /// policies and hosts.
     #[must_use]
     pub fn native_for_admins(self) -> bool {
-        matches!(self, Self::View | Self::Stop | Self::Destroy | Self::PolicyManage | Self::HostManage | Self::SiteManage)
+        matches!(
+            self,
+            Self::View
+                | Self::Stop
+                | Self::Destroy
+                | Self::PolicyManage
+                | Self::HostManage
+                | Self::SiteManage
+                | Self::NetworkManage
+        )
     }
 
     /// Whether the verb is always for administrators alone, whatever the policies say.
     #[must_use]
     pub fn admins_only(self) -> bool {
-        matches!(self, Self::HostManage | Self::PolicyManage | Self::SiteManage)
+        matches!(self, Self::HostManage | Self::PolicyManage | Self::SiteManage | Self::NetworkManage)
     }
 }
 
@@ -183,6 +197,10 @@ pub struct Request {
     pub needs: Vec<String>,
     /// Access list of the workspace.
     pub access: Vec<Grant>,
+    /// The site's networks that `nics` name, each once.
+    pub networks: Vec<Arc<Network>>,
+    /// Addresses of pools that the workspace takes, or has.
+    pub addresses: u64,
 }
 
 /// What access.lua is asked.

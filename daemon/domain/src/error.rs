@@ -47,11 +47,13 @@ pub enum ErrorKind {
     NoSpace,
     /// A defect of the daemon.
     Internal,
+    /// Every address of a network's pool is held.
+    NoAddress,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of the table in the manual. The next kind goes at the end, and into `bus/error.rs`.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AccessDenied,
         Self::QuotaExceeded,
         Self::NoHost,
@@ -70,6 +72,7 @@ impl ErrorKind {
         Self::Damaged,
         Self::NoSpace,
         Self::Internal,
+        Self::NoAddress,
     ];
 
     /// The name as it is stored and sent: the variant's own name.
@@ -94,6 +97,7 @@ impl ErrorKind {
             Self::Damaged => "Damaged",
             Self::NoSpace => "NoSpace",
             Self::Internal => "Internal",
+            Self::NoAddress => "NoAddress",
         }
     }
 

@@ -54,40 +54,49 @@ id!(/// A serialized workspace in the library.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyHash(pub String);
 
-/// The name of a host, as the configuration gives it: 1-63 characters of `a-z A-Z 0-9 - _ .`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostName(String);
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $noun:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
 
-impl HostName {
-    /// Checks the characters and the length.
-    pub fn parse(text: &str) -> Result<Self> {
-        let good = !text.is_empty()
-            && text.len() <= 63
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-        if good {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Error::invalid(
-                format!("host name `{}`", crate::error::shown(text)),
-                "has a character outside a-z A-Z 0-9 - _ . or is not 1 to 63 characters long",
-                "choose another name",
-            ))
+        impl $name {
+            /// Checks the characters and the length.
+            pub fn parse(text: &str) -> Result<Self> {
+                let good = !text.is_empty()
+                    && text.len() <= 63
+                    && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+                if good {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(Error::invalid(
+                        format!(concat!($noun, " name `{}`"), crate::error::shown(text)),
+                        "has a character outside a-z A-Z 0-9 - _ . or is not 1 to 63 characters long",
+                        "choose another name",
+                    ))
+                }
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-    }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
 
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-impl fmt::Display for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-impl fmt::Debug for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+name!(/// The name of a host, as the configuration gives it: 1-63 characters of `a-z A-Z 0-9 - _ .`.
+    HostName, "host");
+name!(/// The name of a network of the site: 1-63 characters of `a-z A-Z 0-9 - _ .`.
+    NetworkName, "network");

@@ -5,6 +5,8 @@
 //! Must not know: clocks, random numbers, files, sockets, threads, serialization formats, Lua, SQL, D-Bus.
 //! Time arrives as a [`Timestamp`], identity as a [`Caller`]; everything here is a function of its arguments.
 
+mod addresses;
+mod allot;
 mod bundle;
 mod caller;
 mod capacity;
@@ -17,6 +19,7 @@ mod image;
 mod job;
 mod lease;
 mod lifecycle;
+mod network;
 mod place;
 mod resize;
 mod site;
@@ -24,6 +27,8 @@ mod snapshot;
 mod spec;
 mod workspace;
 
+pub use addresses::{Address, AddressBook};
+pub use allot::{Allotment, Asker};
 pub use bundle::{Bundle, BundleDisk, BundleFile, BundleImage, Manifest, Origin};
 pub use caller::Caller;
 pub use capacity::{Resources, Shortage};
@@ -34,11 +39,12 @@ pub use decision::{
 pub use error::{Error, ErrorKind, Result, shown};
 pub use event::Event;
 pub use host::{Accelerator, Connection, ForeignUse, Host, HostFacts};
-pub use id::{BundleId, DecisionId, HostName, ImageId, JobId, PolicyHash, WorkspaceId};
+pub use id::{BundleId, DecisionId, HostName, ImageId, JobId, NetworkName, PolicyHash, WorkspaceId};
 pub use image::{Boot, DiskFormat, Firmware, Image, ImageState, Visibility};
 pub use job::{Job, JobKind, JobState, Progress};
 pub use lease::{EndAction, Lease, LeaseDue};
 pub use lifecycle::{Illegal, State, StateEvent, Target};
+pub use network::{AddressRange, Mac, Network, NetworkKind, Pool, Subnet, network_limits};
 pub use place::{Candidate, capacity_filter, choose, growth_filter};
 pub use resize::{DiskResize, NicResize, Part, Resize, Sizes, resized};
 pub use site::{AnsweredRequest, Change, Reservation, Site, Usage};

@@ -3,14 +3,16 @@
 //! that [`Site::recomputed`] must always equal (`vws doctor` compares them).
 
 use crate::Timestamp;
+use crate::addresses::{Address, AddressBook};
 use crate::bundle::Bundle;
 use crate::capacity::Resources;
 use crate::decision::Decision;
 use crate::event::Event;
 use crate::host::Host;
-use crate::id::{BundleId, HostName, ImageId, JobId, WorkspaceId};
+use crate::id::{BundleId, HostName, ImageId, JobId, NetworkName, WorkspaceId};
 use crate::image::Image;
 use crate::job::Job;
+use crate::network::{Mac, Network};
 use crate::place::Candidate;
 use crate::workspace::Workspace;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +42,8 @@ pub struct Reservation {
     pub lease_from: Timestamp,
     /// When its lease ends.
     pub lease_until: Option<Timestamp>,
+    /// Addresses of pools that it holds, also while it is serialized.
+    pub addresses: u64,
 }
 
 /// Sums over reservations.
@@ -53,6 +57,8 @@ pub struct Usage {
     pub resources: Resources,
     /// Minutes of running time that their leases still reserve, from lease begin to lease end, rounded up per workspace.
     pub reserved_minutes: u64,
+    /// Addresses of pools that they hold, serialized ones included.
+    pub addresses: u64,
 }
 
 impl Usage {
@@ -63,6 +69,7 @@ impl Usage {
             self.resources = self.resources.plus(reservation.resources);
         }
         self.reserved_minutes += reservation.minutes();
+        self.addresses += reservation.addresses;
     }
 
     fn remove(&mut self, reservation: &Reservation) {
@@ -72,6 +79,7 @@ impl Usage {
             self.resources = self.resources.minus(reservation.resources);
         }
         self.reserved_minutes -= reservation.minutes();
+        self.addresses -= reservation.addresses;
     }
 
     /// These sums without one reservation that is part of them.
@@ -103,6 +111,12 @@ pub enum Change {
     PutHost(Arc<Host>),
     /// A host was removed.
     RemoveHost(HostName),
+    /// A network is new or has changed.
+    PutNetwork(Arc<Network>),
+    /// A network was removed, with the pairs that it remembered.
+    RemoveNetwork(NetworkName),
+    /// An address was given out or released.
+    PutAddress(Arc<Address>),
     /// An image is new or has changed.
     PutImage(Arc<Image>),
     /// An image was removed.
@@ -156,6 +170,10 @@ pub struct Site {
     bundles: BTreeMap<BundleId, Arc<Bundle>>,
     jobs: BTreeMap<JobId, Arc<Job>>,
     requests: BTreeMap<(u32, String), Arc<AnsweredRequest>>,
+    networks: BTreeMap<NetworkName, Arc<Network>>,
+    addresses: AddressBook,
+    /// MACs of the NICs of live workspaces: an index.
+    macs: BTreeMap<Mac, BTreeSet<WorkspaceId>>,
     by_owner: BTreeMap<u32, Sum>,
     by_group: BTreeMap<String, Sum>,
     by_host: BTreeMap<HostName, Sum>,
@@ -188,10 +206,17 @@ impl Site {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::PutWorkspace(workspace) => {
-                if workspace.state == crate::State::Gone {
-                    self.workspaces.remove(&workspace.id);
+                let old = if workspace.state == crate::State::Gone {
+                    self.workspaces.remove(&workspace.id)
                 } else {
-                    self.workspaces.insert(workspace.id, Arc::clone(workspace));
+                    self.workspaces.insert(workspace.id, Arc::clone(workspace))
+                };
+                let gone = workspace.state == crate::State::Gone;
+                if gone || old.as_ref().is_none_or(|old| old.spec.nics != workspace.spec.nics) {
+                    self.unplug(old.as_deref());
+                    if !gone {
+                        self.plug(workspace);
+                    }
                 }
             }
             Change::PutReservation(reservation) => {
@@ -208,6 +233,14 @@ impl Site {
                 self.hosts.remove(name);
                 self.offer(name);
             }
+            Change::PutNetwork(network) => {
+                self.networks.insert(network.name.clone(), Arc::clone(network));
+            }
+            Change::RemoveNetwork(name) => {
+                self.networks.remove(name);
+                self.addresses.forget_network(name);
+            }
+            Change::PutAddress(address) => self.addresses.put(address),
             Change::PutImage(image) => {
                 self.images.insert(image.id, Arc::clone(image));
             }
@@ -235,6 +268,25 @@ impl Site {
             }
             Change::PutDecision(_) => {}
             Change::Event(event) => self.event_sequence = self.event_sequence.max(event.sequence),
+        }
+    }
+
+    /// Enters the MACs of a workspace's NICs.
+    fn plug(&mut self, workspace: &Workspace) {
+        for mac in macs_of(workspace) {
+            self.macs.entry(mac).or_default().insert(workspace.id);
+        }
+    }
+
+    fn unplug(&mut self, old: Option<&Workspace>) {
+        let Some(old) = old else { return };
+        for mac in macs_of(old) {
+            if let Some(who) = self.macs.get_mut(&mac) {
+                who.remove(&old.id);
+                if who.is_empty() {
+                    self.macs.remove(&mac);
+                }
+            }
         }
     }
 
@@ -281,7 +333,7 @@ impl Site {
         }
     }
 
-    /// The same projection with every index built anew from the reservations.
+    /// The same projection with every index built anew from workspaces, reservations and addresses.
     #[must_use]
     pub fn recomputed(&self) -> Self {
         let mut fresh = self.clone();
@@ -296,16 +348,23 @@ impl Site {
         for reservation in self.reservations.values() {
             fresh.book(reservation);
         }
+        fresh.addresses = self.addresses.recomputed();
+        fresh.macs.clear();
+        for workspace in self.workspaces.values() {
+            fresh.plug(workspace);
+        }
         fresh
     }
 
-    /// Whether the kept sums equal those of `other`.
+    /// Whether the kept sums and indexes equal those of `other`.
     #[must_use]
     pub fn same_sums(&self, other: &Self) -> bool {
         self.all == other.all
             && self.by_owner == other.by_owner
             && self.by_group == other.by_group
             && self.by_host == other.by_host
+            && self.addresses == other.addresses
+            && self.macs == other.macs
             && self.candidates.len() == other.candidates.len()
             && self
                 .candidates
@@ -352,6 +411,25 @@ impl Site {
     /// Every host, by name.
     pub fn hosts(&self) -> impl Iterator<Item = &Arc<Host>> {
         self.hosts.values()
+    }
+    /// A network.
+    #[must_use]
+    pub fn network(&self, name: &NetworkName) -> Option<&Arc<Network>> {
+        self.networks.get(name)
+    }
+    /// Every network, by name.
+    pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
+        self.networks.values()
+    }
+    /// Who has which address.
+    #[must_use]
+    pub fn addresses(&self) -> &AddressBook {
+        &self.addresses
+    }
+    /// A live workspace that has a NIC with this MAC.
+    #[must_use]
+    pub fn nic_with(&self, mac: Mac) -> Option<WorkspaceId> {
+        self.macs.get(&mac).and_then(|who| who.first().copied())
     }
     /// A reservation.
     #[must_use]
@@ -457,4 +535,8 @@ fn take<K: Ord + Clone>(sums: &mut BTreeMap<K, Sum>, key: &K, old: &Reservation)
 fn after<'a, K: Ord, V>(all: &'a BTreeMap<K, Arc<V>>, cursor: Option<&K>) -> impl Iterator<Item = &'a Arc<V>> + use<'a, K, V> {
     let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
     all.range((from, Bound::Unbounded)).map(|(_, value)| value)
+}
+
+fn macs_of(workspace: &Workspace) -> impl Iterator<Item = Mac> + '_ {
+    workspace.spec.nics.iter().filter_map(|nic| Mac::parse(&nic.mac).ok())
 }

@@ -4,9 +4,11 @@
 
 use crate::capacity::Resources;
 use crate::error::{Error, Result, shown};
-use crate::id::HostName;
+use crate::id::{HostName, NetworkName};
 use crate::lease::EndAction;
 use crate::lifecycle::Target;
+use crate::network::Mac;
+use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 
 /// The named limits of a request.
@@ -129,6 +131,8 @@ pub enum NicNetwork {
     Bridge(String),
     /// A network that the host's hypervisor manages.
     Network(String),
+    /// A network of the site, by name: it says what the NIC is plugged into, and has a pool of addresses or not.
+    Named(NetworkName),
 }
 
 /// Limits of one NIC; 0 is no limit.
@@ -145,10 +149,20 @@ pub struct NicLimits {
 pub struct Nic {
     /// What it is plugged into.
     pub network: NicNetwork,
-    /// MAC address, `52:54:00:xx:xx:xx`; empty: derived from the workspace's id.
+    /// MAC address, `52:54:00:xx:xx:xx`; empty: one is made, or the address's own is taken. Filled in at admission.
     pub mac: String,
+    /// Address on a network of the site that has a pool; `None`: the next free one. Filled in at admission.
+    pub address: Option<Ipv4Addr>,
     /// Limits.
     pub limits: NicLimits,
+}
+
+impl Nic {
+    /// A NIC on `network`: MAC and address to be made, no limits.
+    #[must_use]
+    pub fn on(network: NicNetwork) -> Self {
+        Self { network, mac: String::new(), address: None, limits: NicLimits::default() }
+    }
 }
 
 /// What an entry of the access list allows. Each includes the ones before it.
@@ -262,7 +276,7 @@ impl Spec {
             disk_gib: 0,
             disk_limits: DiskLimits::default(),
             data_disks: Vec::new(),
-            nics: vec![Nic { network: NicNetwork::User, mac: String::new(), limits: NicLimits::default() }],
+            nics: vec![Nic::on(NicNetwork::User)],
             operating_system: String::new(),
             user_data: String::new(),
             network_config: String::new(),
@@ -426,26 +440,20 @@ fn checked_text(field: &str, text: &str) -> Result<()> {
 /// # Errors
 /// [`crate::ErrorKind::InvalidArgument`].
 pub fn checked_nic(nic: &Nic) -> Result<()> {
-    let name = match &nic.network {
-        NicNetwork::User => None,
-        NicNetwork::Bridge(name) | NicNetwork::Network(name) => Some(name),
-    };
-    if let Some(name) = name {
-        checked_catalogue_name(name, "network")?;
+    match &nic.network {
+        NicNetwork::User | NicNetwork::Named(_) => {}
+        NicNetwork::Bridge(name) | NicNetwork::Network(name) => drop(checked_catalogue_name(name, "network")?),
     }
-    if nic.mac.is_empty() {
-        return Ok(());
+    if let Some(address) = nic.address
+        && !matches!(nic.network, NicNetwork::Named(_))
+    {
+        return Err(Error::invalid(
+            format!("address {address}"),
+            "is asked for on a NIC that names no network of the site",
+            "name one: `vws network list` shows them; or leave the address out",
+        ));
     }
-    let octets: Vec<&str> = nic.mac.split(':').collect();
-    let bytes: Vec<u8> = octets.iter().filter(|o| o.len() == 2).filter_map(|o| u8::from_str_radix(o, 16).ok()).collect();
-    if octets.len() == 6 && bytes.len() == 6 && bytes.first().is_some_and(|b| b & 1 == 0) {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        format!("MAC address `{}`", shown(&nic.mac)),
-        "is not six two-digit hexadecimal numbers joined by `:`, or is a multicast address",
-        "leave it out to have one made",
-    ))
+    if nic.mac.is_empty() { Ok(()) } else { Mac::parse(&nic.mac).map(drop) }
 }
 
 fn range(field: &str, value: u64, least: u64, most: u64) -> Result<()> {
@@ -455,7 +463,7 @@ fn range(field: &str, value: u64, least: u64, most: u64) -> Result<()> {
     Err(Error::invalid(format!("{field} {value}"), format!("is outside {least} to {most}"), "ask for an amount in that range"))
 }
 
-fn count(field: &str, have: usize, most: usize) -> Result<()> {
+pub(crate) fn count(field: &str, have: usize, most: usize) -> Result<()> {
     if have <= most {
         return Ok(());
     }

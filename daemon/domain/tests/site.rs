@@ -40,6 +40,7 @@ fn change() -> impl Strategy<Value = Change> {
                 labels: BTreeMap::new(),
                 lease_from: Timestamp(0),
                 lease_until: (until > 0).then(|| Timestamp(0).plus_seconds(until)),
+                addresses: vcpus % 3,
             }))
         },
     );

@@ -8,8 +8,8 @@ use mlua::{Function, IntoLua, Lua, Result, Table, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use vws_domain::{
-    Caller, Candidate, Grant, Image, Nic, NicNetwork, Request, Reservation, Subject, Timestamp, Usage, UsageSet, Visibility,
-    Workspace,
+    Caller, Candidate, Grant, Image, Network, Nic, NicNetwork, Request, Reservation, Subject, Timestamp, Usage, UsageSet,
+    Visibility, Workspace,
 };
 
 /// An amount as scripts have it.
@@ -85,18 +85,28 @@ impl Sandbox {
         ))
     }
 
-    fn nic(&self, nic: &Nic) -> Result<Table> {
-        let (kind, source) = match &nic.network {
-            NicNetwork::User => ("user", None),
-            NicNetwork::Bridge(name) => ("bridge", Some(name.as_str())),
-            NicNetwork::Network(name) => ("network", Some(name.as_str())),
+    /// A NIC. On a network of the site it has that network's kind, source and labels; `networks` are those of the request.
+    fn nic(&self, nic: &Nic, networks: &[Arc<Network>]) -> Result<Table> {
+        let (kind, source, network) = match &nic.network {
+            NicNetwork::User => ("user", None, None),
+            NicNetwork::Bridge(name) => ("bridge", Some(name.as_str()), None),
+            NicNetwork::Network(name) => ("network", Some(name.as_str()), None),
+            NicNetwork::Named(name) => {
+                let found = networks.iter().find(|network| network.name == *name);
+                let kind = found.map_or("network", |network| network.kind.name());
+                (kind, found.and_then(|network| optional(&network.source)), Some(name.as_str()))
+            }
         };
+        let labels = networks.iter().find(|found| Some(found.name.as_str()) == network).map(|network| &network.labels);
         self.core.make.nic.call((
             kind,
             source,
             optional(&nic.mac),
             number(nic.limits.inbound_kib_per_second),
             number(nic.limits.outbound_kib_per_second),
+            network,
+            nic.address.map(|address| address.to_string()),
+            labels.map(|labels| self.map(labels)).transpose()?.flatten(),
         ))
     }
 
@@ -113,7 +123,7 @@ impl Sandbox {
     /// The request.
     pub(crate) fn request(&self, request: &Request) -> Result<Table> {
         let images = self.list(request.images.iter().map(|image| self.image(image)))?;
-        let nics = self.list(request.nics.iter().map(|nic| self.nic(nic)))?;
+        let nics = self.list(request.nics.iter().map(|nic| self.nic(nic, &request.networks)))?;
         let needs = self.list(request.needs.iter().map(|need| Ok(need.as_str())))?;
         self.core.make.request.call((
             request.verb.name(),
@@ -134,6 +144,7 @@ impl Sandbox {
                 request.backend.as_deref(),
                 needs,
                 self.grants(&request.access)?,
+                number(request.addresses),
             ),
         ))
     }
@@ -186,6 +197,7 @@ impl Sandbox {
             number(usage.resources.memory_mib),
             number(usage.resources.disk_gib),
             number(usage.reserved_minutes),
+            number(usage.addresses),
         ))
     }
 

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 mod common;
 use common::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use vws_domain::*;
 use vws_policy::{Evaluator, Limits};
 
@@ -105,6 +107,7 @@ fn limits_are_refused_with_their_numbers() {
         running,
         resources: Resources { vcpus, memory_mib, disk_gib },
         reserved_minutes,
+        addresses: 0,
     };
     let table = [
         (
@@ -142,6 +145,12 @@ fn limits_are_refused_with_their_numbers() {
         assert_eq!((verdict.kind, verdict.code.as_str(), verdict.text.as_str()), (VerdictKind::Deny, code, text));
         assert!(evaluator.set().source_line(&verdict.rule).unwrap().contains("deny("), "{:?}", verdict.rule);
     }
+    let mut input = quota_input(Verb::Launch);
+    input.usage.owner.addresses = 99;
+    input.request.addresses = 2;
+    let verdict = evaluator.quota(&input);
+    let text = "user `ann` has 99 of 100 addresses, 2 asked; at most 1 more are possible";
+    assert_eq!((verdict.code.as_str(), verdict.text.as_str()), ("addresses-per-user", text));
     let mut input = quota_input(Verb::Launch);
     input.usage.owner = used(49, 24, 62, 260_096, 1990, 503_940);
     assert_eq!(evaluator.quota(&input).kind, VerdictKind::Permit, "the limit itself is allowed");
@@ -211,6 +220,7 @@ fn a_start_counts_running_and_a_renewal_counts_minutes_only() {
         running: 24,
         resources: Resources { vcpus: 64, memory_mib: 262_144, disk_gib: 2000 },
         reserved_minutes: 503_940,
+        addresses: 100,
     };
     for (verb, running, expected) in [
         (Verb::Start, 24, "within-limits"),
@@ -231,6 +241,44 @@ fn a_start_counts_running_and_a_renewal_counts_minutes_only() {
     input.usage.owner.running = 25;
     input.request.target = "stopped".to_owned();
     assert_eq!(evaluator.quota(&input).kind, VerdictKind::Permit);
+}
+
+#[test]
+fn an_address_that_is_named_is_for_administrators_or_networks_that_allow_it() {
+    let mut evaluator = evaluator();
+    let mut lan = Network {
+        name: NetworkName::parse("lan").unwrap(),
+        kind: NetworkKind::Bridge,
+        source: "br0".to_owned(),
+        pool: None,
+        dhcp: false,
+        anti_spoofing: true,
+        labels: BTreeMap::new(),
+        enabled: true,
+        version: 1,
+    };
+    let mut judge = |network: &Network, admin: bool, address: Option<&str>| {
+        let mut request = request(Verb::Launch);
+        request.nics = vec![Nic {
+            address: address.map(|address| address.parse().unwrap()),
+            ..Nic::on(NicNetwork::Named(network.name.clone()))
+        }];
+        request.networks = vec![Arc::new(network.clone())];
+        let caller = Caller { admin, ..caller(1000, "ann") };
+        evaluator.access(&AccessInput { request, caller, workspace: None, now: Timestamp(0) })
+    };
+    assert_eq!(judge(&lan, false, None).code, "launch");
+    let refused = judge(&lan, false, Some("10.0.0.9"));
+    assert_eq!((refused.kind, refused.code.as_str()), (VerdictKind::Deny, "static-address"));
+    assert!(refused.text.starts_with("address 10.0.0.9 on network `lan` was named"), "{}", refused.text);
+    assert_eq!(judge(&lan, true, Some("10.0.0.9")).code, "administrator");
+    lan.labels.insert("static-addresses".to_owned(), "yes".to_owned());
+    assert_eq!(judge(&lan, false, Some("10.0.0.9")).code, "launch");
+    lan.labels.insert("groups".to_owned(), "physics chemistry".to_owned());
+    let refused = judge(&lan, false, None);
+    assert_eq!(refused.text, "network `lan` is for the groups physics chemistry; user `ann` is in none of them");
+    lan.labels.insert("groups".to_owned(), "physics staff".to_owned());
+    assert_eq!(judge(&lan, false, None).code, "launch");
 }
 
 #[test]

@@ -92,9 +92,11 @@ fn every_documented_field_is_there() {
     input.request.access = vec![Grant { subject: Subject::Group(50), right: Right::Use }];
     input.request.nics = vec![Nic {
         network: NicNetwork::Bridge("br0".to_owned()),
+        address: None,
         mac: "52:54:00:00:00:01".to_owned(),
         limits: NicLimits { inbound_kib_per_second: 1, outbound_kib_per_second: 2 },
     }];
+    input.request.addresses = 3;
     let mut record = (*workspace(1000, vec![Grant { subject: Subject::User(7), right: Right::View }])).clone();
     record.lease.until = Some(Timestamp(2_000_000));
     record.spec.labels = [("a".to_owned(), "b".to_owned())].into();
@@ -106,7 +108,7 @@ local one = all(r.verb, r.name, r.memory_mib, r.vcpus, r.disk_gib, r.duration_se
     r.host, r.backend, #r.needs, r.needs[1], r.labels.tier, r.labels.none, #r.access, r.access[1].kind, r.access[1].id, r.access[1].right)
 local i, n = r.images[1], r.nics[1]
 local two = all(#i.id, i.name, #i.digest, i.owner, i.visibility, i.format, i.size_mib, i.size_bytes,
-    n.kind, n.source, n.mac, n.inbound_kib_per_second, n.outbound_kib_per_second)
+    n.kind, n.source, n.mac, n.inbound_kib_per_second, n.outbound_kib_per_second, n.network, n.address, n.labels.none, r.addresses)
 local three = all(c.uid, c.user, #c.gids, c.gids[2], c.groups[2], c.admin, c.system, contains(c.groups, "staff"), contains(c.groups, "wheel"))
 local four = all(#w.id, w.name, w.owner, w.owner_name, w.group, w.state, w.target, w.host, w.labels.a, w.access[1].right, w.operating_system,
     w.image, w.vcpus, w.memory_mib, w.disk_gib, w.lease_from, w.lease_until, w.end_action, w.created_at)
@@ -115,7 +117,7 @@ return permit("all", table.concat({ one, two, three, four, tostring(input.now) }
     assert_eq!(
         verdict.text,
         "restore web 2048 2 10 3600 stop debian-12 staff running h1 nil 1 disk-limits gold nil 1 group 50 use\
-         |32 debian 64 5 public qcow2 2048 1073741824 bridge br0 52:54:00:00:00:01 1 2\
+         |32 debian 64 5 public qcow2 2048 1073741824 bridge br0 52:54:00:00:00:01 1 2 nil nil nil 3\
          |1000 ann 2 50 staff false false true false\
          |32 web 1000 ann staff running running h1 b view nil debian 2 2048 10 1000000 2000000 stop 1000000\
          |1800000000000000"

@@ -1,4 +1,4 @@
-//! The projection from the tables: the present one, or hosts and reservations as they were at a sequence number.
+//! The projection from the tables: the present one, or hosts, networks, addresses and reservations as they were at a sequence number.
 
 use rusqlite::{Connection, Params};
 use std::sync::Arc;
@@ -39,6 +39,12 @@ pub(crate) fn site(connection: &Connection) -> Tried<Site> {
     each(c, tables::SELECT_HOSTS, "WHERE sequence_to IS NULL", [], |cells| {
         tables::host(cells).map(|host| apply(Change::PutHost(Arc::new(host))))
     })?;
+    each(c, tables::SELECT_NETWORKS, "WHERE sequence_to IS NULL", [], |cells| {
+        tables::network(cells).map(|network| apply(Change::PutNetwork(Arc::new(network))))
+    })?;
+    each(c, tables::SELECT_ADDRESSES, "WHERE sequence_to IS NULL", [], |cells| {
+        tables::address(cells).map(|address| apply(Change::PutAddress(Arc::new(address))))
+    })?;
     each(c, tables::SELECT_IMAGES, "", [], |cells| tables::image(cells).map(|image| apply(Change::PutImage(Arc::new(image)))))?;
     each(c, tables::SELECT_BUNDLES, "WHERE consumed_at IS NULL", [], |cells| {
         tables::bundle(cells).map(|bundle| apply(Change::PutBundle(Arc::new(bundle))))
@@ -58,7 +64,7 @@ pub(crate) fn site(connection: &Connection) -> Tried<Site> {
     Ok(site)
 }
 
-/// Hosts and reservations as the decision saw them that stood at `at`.
+/// Hosts, networks, addresses and reservations as the decision saw them that stood at `at`.
 pub(crate) fn site_at(connection: &Connection, at: u64) -> Tried<Site> {
     let mut site = Site::default();
     site.sequence = at;
@@ -66,6 +72,12 @@ pub(crate) fn site_at(connection: &Connection, at: u64) -> Tried<Site> {
     for in_force in ["WHERE sequence_to IS NULL AND sequence_from <= ?1", "WHERE sequence_to > ?1 AND sequence_from <= ?1"] {
         each(connection, tables::SELECT_HOSTS, in_force, then, |cells| {
             tables::host(cells).map(|host| site.apply(&Change::PutHost(Arc::new(host))))
+        })?;
+        each(connection, tables::SELECT_NETWORKS, in_force, then, |cells| {
+            tables::network(cells).map(|network| site.apply(&Change::PutNetwork(Arc::new(network))))
+        })?;
+        each(connection, tables::SELECT_ADDRESSES, in_force, then, |cells| {
+            tables::address(cells).map(|address| site.apply(&Change::PutAddress(Arc::new(address))))
         })?;
         each(connection, tables::SELECT_RESERVATIONS, in_force, then, |cells| {
             tables::reservation(cells).map(|reservation| site.apply(&Change::PutReservation(Arc::new(reservation))))

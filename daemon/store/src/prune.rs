@@ -5,6 +5,9 @@ use rusqlite::Connection;
 use crate::fail::{Tried, int};
 use crate::limits::Limits;
 
+/// Tables whose rows are versions of the ledger.
+const VERSIONED: [&str; 4] = ["hosts", "networks", "addresses", "reservations"];
+
 /// Removes what exceeds `limits`. In one transaction of its own.
 pub(crate) fn run(connection: &mut Connection, limits: &Limits) -> Tried<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -63,12 +66,12 @@ fn history(connection: &Connection, limits: &Limits) -> Tried<()> {
     };
     let last = number("SELECT max(sequence) FROM transactions", None)?.unwrap_or(0);
     let mut floor = number("SELECT min(ledger) FROM decisions", None)?.unwrap_or(last).min(last);
-    for table in ["hosts", "reservations"] {
+    for table in VERSIONED {
         let beyond =
             format!("SELECT sequence_to FROM {table} WHERE sequence_to IS NOT NULL ORDER BY sequence_to DESC LIMIT 1 OFFSET ?");
         floor = floor.max(number(&beyond, Some(limits.ledger_versions))?.unwrap_or(0));
     }
-    for table in ["hosts", "reservations"] {
+    for table in VERSIONED {
         connection.execute(&format!("DELETE FROM {table} WHERE sequence_to <= ?"), [floor])?;
     }
     connection.execute("DELETE FROM transactions WHERE sequence < ?", [floor])?;

@@ -178,7 +178,7 @@ impl Reader {
         self.at_one_instant(load::site)
     }
 
-    /// Hosts and reservations as they were when the ledger stood at `sequence`: what a decision that saw that number saw.
+    /// Hosts, networks, addresses and reservations as they were when the ledger stood at `sequence`: what a decision that saw that number saw.
     /// Nothing else is in the result.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use vws_domain as domain;
 
@@ -77,7 +78,7 @@ macro_rules! text {
         }
     )+ };
 }
-text!(WorkspaceId, JobId, DecisionId, ImageId, BundleId, HostName);
+text!(WorkspaceId, JobId, DecisionId, ImageId, BundleId, HostName, NetworkName, Mac, Subnet, AddressRange);
 
 impl Stored<domain::PolicyHash> for String {
     fn of(value: &domain::PolicyHash) -> Self {
@@ -85,6 +86,15 @@ impl Stored<domain::PolicyHash> for String {
     }
     fn back(self) -> Result<domain::PolicyHash, String> {
         Ok(domain::PolicyHash(self))
+    }
+}
+
+impl Stored<Ipv4Addr> for String {
+    fn of(value: &Ipv4Addr) -> Self {
+        value.to_string()
+    }
+    fn back(self) -> Result<Ipv4Addr, String> {
+        self.parse().map_err(|_| format!("`{self}` is not an IPv4 address"))
     }
 }
 
@@ -153,6 +163,7 @@ words! {
         Destroy = "destroy", Console = "console", Change = "change", ImageImport = "image-import",
         ImageManage = "image-manage", HostManage = "host-manage", PolicyManage = "policy-manage",
         SiteManage = "site-manage", Resize = "resize", Snapshot = "snapshot", Revert = "revert",
+        NetworkManage = "network-manage",
     }
     VerdictKind { Permit = "permit", Deny = "deny", Restrict = "restrict", Error = "error" }
     ErrorKind {
@@ -161,8 +172,9 @@ words! {
         AlreadyExists = "AlreadyExists", Conflict = "Conflict", PolicyFailure = "PolicyFailure",
         BackendFailure = "BackendFailure", HostUnavailable = "HostUnavailable", Unsupported = "Unsupported",
         Busy = "Busy", Cancelled = "Cancelled", TimedOut = "TimedOut", Damaged = "Damaged", NoSpace = "NoSpace",
-        Internal = "Internal",
+        Internal = "Internal", NoAddress = "NoAddress",
     }
+    NetworkKind { User = "user", Bridge = "bridge", Network = "network" }
 }
 
 /// Structs, member by member. Members under `elsewhere` have a column of their own and come back empty.
@@ -193,7 +205,12 @@ records! {
     DiskLimits { iops: u64, kib_per_second: u64 }
     DataDisk { source: DiskSource, size_gib: u64, limits: DiskLimits }
     NicLimits { inbound_kib_per_second: u64, outbound_kib_per_second: u64 }
-    Nic { network: NicNetwork, mac: String, limits: NicLimits }
+    Nic { network: NicNetwork, mac: String, address: Option<String>, limits: NicLimits }
+    Pool { subnet: String, gateway: Option<String>, dns: Vec<String>, ranges: Vec<String> }
+    Network {
+        name: String, kind: String, source: String, pool: Option<Pool>, dhcp: bool, anti_spoofing: bool,
+        labels: BTreeMap<String, String>, enabled: bool, version: u64,
+    }
     Grant { subject: Subject, right: String }
     Spec {
         name: String, image: ImageRef, vcpus: u64, vcpus_max: u64, cpu_shares: u64, memory_mib: u64, memory_max_mib: u64, disk_gib: u64,
@@ -225,6 +242,7 @@ records! {
         verb: String, name: String, images: Vec<Box<Image>>, resources: Resources, duration_seconds: u64,
         end_action: String, nics: Vec<Nic>, labels: BTreeMap<String, String>, operating_system: String, group: String,
         target: String, host: Option<String>, backend: Option<String>, needs: Vec<String>, access: Vec<Grant>,
+        networks: Vec<Box<Network>>, addresses: u64,
     }
     Rule { file: String, line: u32 }
     Restriction { duration_seconds: Option<u64>, memory_mib: Option<u64>, vcpus: Option<u64> }
@@ -290,6 +308,7 @@ pub(crate) enum NicNetwork {
     User,
     Bridge(String),
     Network(String),
+    Named(String),
 }
 
 impl Stored<domain::NicNetwork> for NicNetwork {
@@ -298,6 +317,7 @@ impl Stored<domain::NicNetwork> for NicNetwork {
             domain::NicNetwork::User => Self::User,
             domain::NicNetwork::Bridge(name) => Self::Bridge(name),
             domain::NicNetwork::Network(name) => Self::Network(name),
+            domain::NicNetwork::Named(name) => Self::Named(name.to_string()),
         }
     }
     fn back(self) -> Result<domain::NicNetwork, String> {
@@ -305,6 +325,7 @@ impl Stored<domain::NicNetwork> for NicNetwork {
             Self::User => domain::NicNetwork::User,
             Self::Bridge(name) => domain::NicNetwork::Bridge(name),
             Self::Network(name) => domain::NicNetwork::Network(name),
+            Self::Named(name) => domain::NicNetwork::Named(name.back()?),
         })
     }
 }
@@ -426,7 +447,7 @@ mod tests {
                 }
             )+ };
         }
-        check!(State, Target, JobKind, JobState, Verb, ErrorKind);
+        check!(State, Target, JobKind, JobState, Verb, ErrorKind, NetworkKind);
         for action in [domain::EndAction::Stop, domain::EndAction::Serialize, domain::EndAction::Destroy] {
             assert_eq!(<String as Stored<domain::EndAction>>::of(&action), action.name());
         }

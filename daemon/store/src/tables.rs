@@ -3,7 +3,9 @@
 use rusqlite::{Row, params};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use vws_domain::{AnsweredRequest, Bundle, Cause, Decision, Event, Host, Image, Job, Reservation, Resources, State, Workspace};
+use vws_domain::{
+    Address, AnsweredRequest, Bundle, Cause, Decision, Event, Host, Image, Job, Network, Reservation, Resources, State, Workspace,
+};
 
 use crate::fail::{Fail, Tried, int};
 use crate::rows::{self, Stored, from_json, to_json};
@@ -238,6 +240,7 @@ macro_rules! reservations {
             "labels",
             "lease_from",
             "lease_until",
+            "addresses",
             "sequence_from"
         )
     };
@@ -260,6 +263,7 @@ pub(crate) fn insert_reservation(connection: &rusqlite::Connection, r: &Reservat
         to_json::<BTreeMap<String, String>, _>(&r.labels)?,
         int(r.lease_from.0)?,
         r.lease_until.map(|until| int(until.0)).transpose()?,
+        int(r.addresses)?,
         int(sequence)?,
     ])?;
     Ok(())
@@ -277,6 +281,7 @@ pub(crate) fn reservation(cells: &mut Cells<'_>) -> Tried<Reservation> {
         labels: cells.json::<BTreeMap<String, String>, _>()?,
         lease_from: vws_domain::Timestamp(cells.uint()?),
         lease_until: cells.opt_uint()?.map(vws_domain::Timestamp),
+        addresses: cells.uint()?,
     })
 }
 
@@ -340,6 +345,111 @@ pub(crate) fn host(cells: &mut Cells<'_>) -> Tried<Host> {
         connection: cells.json::<rows::Connection, _>()?,
         version: cells.uint()?,
         seen_at: vws_domain::Timestamp(cells.uint()?),
+    })
+}
+
+macro_rules! networks {
+    ($sql:ident) => {
+        $sql!(
+            "networks",
+            "name",
+            "kind",
+            "source",
+            "pool",
+            "dhcp",
+            "anti_spoofing",
+            "labels",
+            "enabled",
+            "version",
+            "sequence_from"
+        )
+    };
+}
+pub(crate) const SELECT_NETWORKS: &str = networks!(select);
+const INSERT_NETWORK: &str = networks!(insert);
+
+/// A new version, in force from `sequence`.
+pub(crate) fn insert_network(connection: &rusqlite::Connection, n: &Network, sequence: u64) -> Tried<()> {
+    connection.prepare_cached(INSERT_NETWORK)?.execute(params![
+        word(&n.name),
+        word(&n.kind),
+        n.source,
+        n.pool.as_ref().map(to_json::<rows::Pool, _>).transpose()?,
+        n.dhcp,
+        n.anti_spoofing,
+        to_json::<BTreeMap<String, String>, _>(&n.labels)?,
+        n.enabled,
+        int(n.version)?,
+        int(sequence)?,
+    ])?;
+    Ok(())
+}
+
+pub(crate) fn network(cells: &mut Cells<'_>) -> Tried<Network> {
+    Ok(Network {
+        name: cells.text()?,
+        kind: cells.text()?,
+        source: cells.text()?,
+        pool: {
+            let text: Option<String> = cells.get()?;
+            text.map(|text| from_json::<rows::Pool, _>(&text).map_err(|error| cells.bad(&error))).transpose()?
+        },
+        dhcp: cells.get()?,
+        anti_spoofing: cells.get()?,
+        labels: cells.json::<BTreeMap<String, String>, _>()?,
+        enabled: cells.get()?,
+        version: cells.uint()?,
+    })
+}
+
+macro_rules! addresses {
+    ($sql:ident) => {
+        $sql!(
+            "addresses",
+            "network",
+            "address",
+            "mac",
+            "workspace",
+            "nic",
+            "owner",
+            "name",
+            "since",
+            "released_at",
+            "sequence_from"
+        )
+    };
+}
+pub(crate) const SELECT_ADDRESSES: &str = addresses!(select);
+const INSERT_ADDRESS: &str = addresses!(insert);
+
+/// A new version, in force from `sequence`.
+pub(crate) fn insert_address(connection: &rusqlite::Connection, a: &Address, sequence: u64) -> Tried<()> {
+    connection.prepare_cached(INSERT_ADDRESS)?.execute(params![
+        word(&a.network),
+        word(&a.address),
+        word(&a.mac),
+        word(&a.workspace),
+        a.nic,
+        a.owner,
+        a.name,
+        int(a.since.0)?,
+        a.released_at.map(|at| int(at.0)).transpose()?,
+        int(sequence)?,
+    ])?;
+    Ok(())
+}
+
+pub(crate) fn address(cells: &mut Cells<'_>) -> Tried<Address> {
+    Ok(Address {
+        network: cells.text()?,
+        address: cells.text()?,
+        mac: cells.text()?,
+        workspace: cells.text()?,
+        nic: cells.uint32()?,
+        owner: cells.uint32()?,
+        name: cells.text()?,
+        since: vws_domain::Timestamp(cells.uint()?),
+        released_at: cells.opt_uint()?.map(vws_domain::Timestamp),
     })
 }
 

@@ -1,5 +1,5 @@
-//! One change, one statement or two: how a [`Change`] becomes rows. The sequence number of the transaction versions hosts
-//! and reservations.
+//! One change, one statement or two: how a [`Change`] becomes rows. The sequence number of the transaction versions hosts,
+//! networks, addresses and reservations.
 
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
@@ -23,15 +23,27 @@ fn write(connection: &Connection, change: &Change, sequence: u64) -> Tried<()> {
     match change {
         Change::PutWorkspace(workspace) => tables::put_workspace(connection, workspace),
         Change::PutReservation(reservation) => {
-            end_version(connection, &RESERVATIONS, &reservation.workspace.to_string(), sequence)?;
+            end_version(connection, &RESERVATIONS, [&reservation.workspace.to_string(), ""], sequence)?;
             tables::insert_reservation(connection, reservation, sequence)
         }
-        Change::ReleaseReservation(id) => end_version(connection, &RESERVATIONS, &id.to_string(), sequence),
+        Change::ReleaseReservation(id) => end_version(connection, &RESERVATIONS, [&id.to_string(), ""], sequence),
         Change::PutHost(host) => {
-            end_version(connection, &HOSTS, host.name.as_str(), sequence)?;
+            end_version(connection, &HOSTS, [host.name.as_str(), ""], sequence)?;
             tables::insert_host(connection, host, sequence)
         }
-        Change::RemoveHost(name) => end_version(connection, &HOSTS, name.as_str(), sequence),
+        Change::RemoveHost(name) => end_version(connection, &HOSTS, [name.as_str(), ""], sequence),
+        Change::PutNetwork(network) => {
+            end_version(connection, &NETWORKS, [network.name.as_str(), ""], sequence)?;
+            tables::insert_network(connection, network, sequence)
+        }
+        Change::RemoveNetwork(name) => {
+            end_version(connection, &NETWORKS, [name.as_str(), ""], sequence)?;
+            end_version(connection, &ADDRESSES_OF, [name.as_str(), ""], sequence)
+        }
+        Change::PutAddress(address) => {
+            end_version(connection, &ADDRESSES, [address.network.as_str(), &address.address.to_string()], sequence)?;
+            tables::insert_address(connection, address, sequence)
+        }
         Change::PutImage(image) => tables::put_image(connection, image),
         Change::RemoveImage(id) => run(connection, "DELETE FROM images WHERE id = ?", &id.to_string()),
         Change::PutBundle(bundle) => tables::put_bundle(connection, bundle),
@@ -55,18 +67,27 @@ struct Versioned {
     end: &'static str,
 }
 
-const RESERVATIONS: Versioned = Versioned {
-    drop: "DELETE FROM reservations WHERE workspace = ?1 AND sequence_from = ?2",
-    end: "UPDATE reservations SET sequence_to = ?2 WHERE workspace = ?1 AND sequence_to IS NULL",
-};
-const HOSTS: Versioned = Versioned {
-    drop: "DELETE FROM hosts WHERE name = ?1 AND sequence_from = ?2",
-    end: "UPDATE hosts SET sequence_to = ?2 WHERE name = ?1 AND sequence_to IS NULL",
-};
+/// The statements for a table and the condition that finds a row by its key, `?1` and, if the key has two parts, `?2`; `?3` is
+/// the sequence number. (`?2` is named in any case, so that the number of parameters is the same.)
+macro_rules! versioned {
+    ($table:literal, $key:literal) => {
+        Versioned {
+            drop: concat!("DELETE FROM ", $table, " WHERE ", $key, " AND ?2 IS NOT NULL AND sequence_from = ?3"),
+            end: concat!("UPDATE ", $table, " SET sequence_to = ?3 WHERE ", $key, " AND ?2 IS NOT NULL AND sequence_to IS NULL"),
+        }
+    };
+}
 
-fn end_version(connection: &Connection, table: &Versioned, key: &str, sequence: u64) -> Tried<()> {
+const RESERVATIONS: Versioned = versioned!("reservations", "workspace = ?1");
+const HOSTS: Versioned = versioned!("hosts", "name = ?1");
+const NETWORKS: Versioned = versioned!("networks", "name = ?1");
+const ADDRESSES: Versioned = versioned!("addresses", "network = ?1 AND address = ?2");
+const ADDRESSES_OF: Versioned = versioned!("addresses", "network = ?1");
+
+fn end_version(connection: &Connection, table: &Versioned, key: [&str; 2], sequence: u64) -> Tried<()> {
+    let [first, second] = key;
     for statement in [table.drop, table.end] {
-        connection.prepare_cached(statement)?.execute(params![key, int(sequence)?])?;
+        connection.prepare_cached(statement)?.execute(params![first, second, int(sequence)?])?;
     }
     Ok(())
 }

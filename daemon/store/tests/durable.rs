@@ -409,6 +409,7 @@ fn child_changes(sequence: u64) -> Vec<Change> {
         labels: BTreeMap::new(),
         lease_from: Timestamp(1),
         lease_until: None,
+        addresses: 0,
     };
     vec![plain_event(sequence), Change::PutWorkspace(Arc::new(workspace)), Change::PutReservation(Arc::new(reservation))]
 }

@@ -33,6 +33,15 @@ fn change() -> impl Strategy<Value = Change> {
             Change::PutHost(Arc::new(host))
         }),
         few.clone().prop_map(move |id| Change::RemoveHost(name(id))),
+        (common::network(), "[ab]").prop_map(|(mut network, name)| {
+            network.name = NetworkName::parse(&name).unwrap();
+            Change::PutNetwork(Arc::new(network))
+        }),
+        "[ab]".prop_map(|name| Change::RemoveNetwork(NetworkName::parse(&name).unwrap())),
+        (common::address(), "[ab]").prop_map(|(mut address, name)| {
+            address.network = NetworkName::parse(&name).unwrap();
+            Change::PutAddress(Arc::new(address))
+        }),
         (common::image(), few.clone()).prop_map(|(mut image, id)| {
             image.id = ImageId(id);
             image.name = format!("i{id}");
@@ -98,6 +107,8 @@ fn ledger_of(site: &Site) -> Site {
     let mut ledger = Site::default();
     ledger.sequence = site.sequence;
     site.hosts().for_each(|host| ledger.apply(&Change::PutHost(Arc::clone(host))));
+    site.networks().for_each(|network| ledger.apply(&Change::PutNetwork(Arc::clone(network))));
+    site.addresses().all().for_each(|address| ledger.apply(&Change::PutAddress(Arc::clone(address))));
     site.reservations().for_each(|reservation| ledger.apply(&Change::PutReservation(Arc::clone(reservation))));
     ledger
 }

@@ -79,6 +79,19 @@ fn reservations_and_hosts() {
 }
 
 #[test]
+fn networks_and_addresses() {
+    for_all((common::network(), common::address()), 64, |bench, (network, mut address)| {
+        address.network = network.name.clone();
+        bench.put(vec![Change::PutNetwork(Arc::new(network.clone())), Change::PutAddress(Arc::new(address.clone()))]);
+        let site = bench.store.reader().unwrap().rebuild().unwrap();
+        assert_eq!(site.network(&network.name).unwrap().as_ref(), &network);
+        assert_eq!(site.addresses().get(&network.name, address.address).unwrap().as_ref(), &address);
+        bench.put(vec![Change::RemoveNetwork(network.name)]);
+        assert_eq!(bench.store.reader().unwrap().rebuild().unwrap().addresses().all().count(), 0);
+    });
+}
+
+#[test]
 fn images() {
     for_all(common::image(), 64, |bench, mut image| {
         image.name.push_str(&image.id.to_string());

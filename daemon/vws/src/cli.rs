@@ -109,6 +109,9 @@ pub(crate) enum Verb {
     /// Hosts: list, show, add, change, probe, enable, disable, remove
     #[command(subcommand)]
     Host(verbs::host::Host),
+    /// Networks: list, show, add, change, enable, disable, remove
+    #[command(subcommand)]
+    Network(verbs::network::Network),
     /// Policies: status, reload, check
     #[command(subcommand)]
     Policy(verbs::policy::Policy),

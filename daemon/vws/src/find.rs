@@ -105,6 +105,15 @@ pub(crate) async fn host(context: &Context, name: &str) -> Result<Found> {
     Err(missing("host", name, keys::nearest(name, all.iter().map(|record| record.text("name")))))
 }
 
+/// The network with this name.
+pub(crate) async fn network(context: &Context, name: &str) -> Result<Found> {
+    if let Some(found) = at(context, &Object::Network(name.to_owned())).await? {
+        return Ok(found);
+    }
+    let all = few(context, "networks").await?;
+    Err(missing("network", name, keys::nearest(name, all.iter().map(|record| record.text("name")))))
+}
+
 /// The properties of an object; `None` when it is not there.
 pub(crate) async fn at(context: &Context, object: &Object) -> Result<Option<Found>> {
     let path = object.to_string();
@@ -115,10 +124,10 @@ pub(crate) async fn at(context: &Context, object: &Object) -> Result<Option<Foun
     }
 }
 
-/// Every backend, with its `path`: few, so one after the other.
-pub(crate) async fn backends(context: &Context) -> Result<Vec<Record>> {
+/// Every object of a collection (`backends`, `networks`), with its `path`: few, so one after the other.
+pub(crate) async fn few(context: &Context, collection: &str) -> Result<Vec<Record>> {
     let mut records = Vec::new();
-    for path in children(context, &format!("{}/backends", names::ROOT)).await? {
+    for path in children(context, &format!("{}/{collection}", names::ROOT)).await? {
         if let Some(object) = Object::parse(&path)
             && let Some(found) = at(context, &object).await?
         {

@@ -48,7 +48,7 @@ pub(crate) struct Description {
     /// Another disk: SIZE, or image=NAME, size=SIZE, iops=N, kib-per-second=N joined by commas; repeatable
     #[arg(long, value_parser = data_disk, value_name = "DISK", help_heading = "Resources")]
     data_disk: Vec<Pairs>,
-    /// A NIC: user, bridge=NAME or network=NAME, then mac=, inbound-kib-per-second=, outbound-kib-per-second= joined by commas; repeatable [default: user]
+    /// A NIC: network=NAME (one of `vws network list`), user, bridge=NAME or hypervisor-network=NAME, then address=, mac=, inbound-kib-per-second=, outbound-kib-per-second= joined by commas; repeatable [default: user]
     #[arg(long, value_parser = nic, value_name = "NIC", help_heading = "Resources")]
     nic: Vec<Pairs>,
     /// File with cloud-init user data
@@ -272,19 +272,28 @@ fn nic(text: &str) -> std::result::Result<Pairs, String> {
         ("user", "") => {
             pairs.insert(keys::KIND, Scalar::Text("user".to_owned()));
         }
-        (kind @ ("bridge" | "network"), source) if !source.is_empty() => {
+        ("network", name) if !name.is_empty() => {
+            pairs.insert(keys::NETWORK, Scalar::Text(name.to_owned()));
+        }
+        (word @ ("bridge" | "hypervisor-network"), source) if !source.is_empty() => {
+            let kind = if word == "bridge" { "bridge" } else { "network" };
             pairs.insert(keys::KIND, Scalar::Text(kind.to_owned()));
             pairs.insert(keys::SOURCE, Scalar::Text(source.to_owned()));
         }
-        _ => return Err("begin with user, bridge=NAME or network=NAME".to_owned()),
+        _ => return Err("begin with network=NAME, user, bridge=NAME or hypervisor-network=NAME".to_owned()),
     }
     for word in words {
         let (key, value) = word.split_once('=').ok_or_else(|| format!("`{word}` has no value; write {word}=VALUE"))?;
         match key {
+            "address" => pairs.insert(keys::ADDRESS, Scalar::Text(value.to_owned())),
             "mac" => pairs.insert(keys::MAC, Scalar::Text(value.to_owned())),
             "inbound-kib-per-second" => pairs.insert(keys::INBOUND_KIB_PER_SECOND, number(key, value)?),
             "outbound-kib-per-second" => pairs.insert(keys::OUTBOUND_KIB_PER_SECOND, number(key, value)?),
-            _ => return Err(format!("`{key}` is not known; mac, inbound-kib-per-second and outbound-kib-per-second are")),
+            _ => {
+                return Err(format!(
+                    "`{key}` is not known; address, mac, inbound-kib-per-second and outbound-kib-per-second are"
+                ));
+            }
         };
     }
     Ok(Pairs(pairs))
@@ -320,6 +329,9 @@ mod tests {
         assert_eq!(disk.0.len(), 3);
         let bridge = nic("bridge=br0,mac=52:54:00:00:00:01,inbound-kib-per-second=100").unwrap();
         assert_eq!(bridge.0.get("source"), Some(&Scalar::Text("br0".to_owned())));
+        let hypervisor = nic("hypervisor-network=default").unwrap();
+        assert_eq!(hypervisor.0.get("kind"), Some(&Scalar::Text("network".to_owned())));
+        assert_eq!(nic("network=lan").unwrap().0.get("network"), Some(&Scalar::Text("lan".to_owned())));
         assert_eq!(grant("group:27=use").unwrap().0.get("gid"), Some(&Scalar::Id(27)));
         assert_eq!(grant("user:bob=view").unwrap().0.get("user"), Some(&Scalar::Text("bob".to_owned())));
         assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
@@ -329,7 +341,7 @@ mod tests {
     fn elements_have_the_types_of_the_contract() {
         let lists = [
             (keys::DATA_DISK, data_disk("image=data,size=2G,iops=5,kib-per-second=1").unwrap()),
-            (keys::NIC, nic("network=default,mac=x,outbound-kib-per-second=1").unwrap()),
+            (keys::NIC, nic("network=lan,address=10.0.0.5,mac=x,outbound-kib-per-second=1").unwrap()),
             (keys::GRANT, grant("user:bob=view").unwrap()),
             (keys::GRANT, grant("group:0=view").unwrap()),
         ];

@@ -122,7 +122,9 @@ pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
 /// The last part of an object path, for people: an id or an escaped name; `-` for none.
 pub(crate) fn leaf(path: &str) -> String {
     match vws_bus::path::Object::parse(path) {
-        Some(vws_bus::path::Object::Host(name) | vws_bus::path::Object::Backend(name)) => name,
+        Some(vws_bus::path::Object::Host(name) | vws_bus::path::Object::Backend(name) | vws_bus::path::Object::Network(name)) => {
+            name
+        }
         Some(vws_bus::path::Object::Workspace(id) | vws_bus::path::Object::Image(id) | vws_bus::path::Object::Job(id)) => {
             format!("{id:032x}")
         }

@@ -1,4 +1,4 @@
-//! The gate: access -> quota -> placement, one policy set for all three. [`judge`] is the only place where a request is judged; the
+//! The gate: access -> quota -> (addresses) -> placement, one policy set for all three. [`judge`] is the only place where a request is judged; the
 //! real path, `explain` and dry runs call the same function with the same inputs and differ only in what they do with the answer.
 //!
 //! Owns: the order of the policies, the administrators' native way, the core's check of what a policy answered, the error that a
@@ -8,9 +8,9 @@ use crate::core::Tx;
 use crate::policies::{Judge, Policies};
 use std::sync::Arc;
 use vws_domain::{
-    AccessInput, Boot, Caller, Change, Decision, DecisionId, DiskSource, Error, ErrorKind, Firmware, HostJudgement, HostName,
-    Image, NicNetwork, PlacementInput, PolicyHash, QuotaInput, Request, Restriction, Rule, Site, Spec, Timestamp, UsageSet, Verb,
-    Verdict, VerdictKind, Workspace, WorkspaceId, capacity_filter,
+    AccessInput, Address, Allotment, Asker, Boot, Caller, Change, Decision, DecisionId, DiskSource, Error, ErrorKind, Firmware,
+    HostJudgement, HostName, Image, Network, NetworkKind, Nic, NicNetwork, PlacementInput, PolicyHash, QuotaInput, Request,
+    Restriction, Rule, Site, Spec, Timestamp, UsageSet, Verb, Verdict, VerdictKind, Workspace, WorkspaceId, capacity_filter,
 };
 
 /// Judged hosts that a record keeps; an explanation shows them all.
@@ -25,6 +25,8 @@ pub struct Asked {
     pub caller: Caller,
     /// The workspace that it is about, if it exists.
     pub workspace: Option<Arc<Workspace>>,
+    /// The id that a launch gives to its workspace: MAC addresses are made from it.
+    pub fresh: Option<WorkspaceId>,
 }
 
 /// A judged request.
@@ -38,6 +40,8 @@ pub struct Judged {
     pub workspace: Option<WorkspaceId>,
     /// The answers, up to the first refusal.
     pub verdicts: Vec<Verdict>,
+    /// The addresses that the NICs of a new workspace get; `request.nics` has them, and MACs, too.
+    pub addresses: Vec<Arc<Address>>,
     /// The host that placement chose.
     pub host: Option<HostName>,
     /// The judged hosts.
@@ -58,12 +62,13 @@ pub struct Judged {
 
 /// Judges a request. A function of its arguments alone: it changes nothing.
 pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, explain: bool) -> Judged {
-    let Asked { request, caller, workspace } = asked;
+    let Asked { request, caller, workspace, fresh } = asked;
     let mut judged = Judged {
         request,
         caller,
         workspace: workspace.as_ref().map(|workspace| workspace.id),
         verdicts: Vec::new(),
+        addresses: Vec::new(),
         host: None,
         hosts: Vec::new(),
         native: false,
@@ -85,6 +90,7 @@ pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, e
     let refused = access(judge, &mut judged, workspace.as_ref(), now)
         .or_else(|| quota(judge, site, &mut judged, workspace.as_ref(), now))
         .or_else(|| room(site, &mut judged, workspace.as_ref()))
+        .or_else(|| fresh.and_then(|fresh| network(site, &mut judged, fresh, now)))
         .or_else(|| placement(judge, site, &mut judged, workspace.as_ref(), now, explain));
     judged.refusal = refused;
     judged
@@ -186,6 +192,32 @@ fn room(site: &Site, judged: &mut Judged, workspace: Option<&Arc<Workspace>>) ->
     judged.host = Some(host.name.clone());
     judged.verdicts.push(verdict);
     error
+}
+
+/// Gives the NICs of a new workspace their MACs and addresses. After access and quota, so that what they refuse is refused by them,
+/// and nobody who may not launch learns what a pool has left.
+fn network(site: &Site, judged: &mut Judged, fresh: WorkspaceId, now: Timestamp) -> Option<Error> {
+    let mut nics = judged.request.nics.clone();
+    let whom = Asker { caller: &judged.caller, workspace: fresh, name: &judged.request.name, owner: judged.caller.uid, now };
+    match Allotment::new(site).nics(&whom, &mut nics) {
+        Ok(addresses) => {
+            if !addresses.is_empty() {
+                let given: Vec<String> =
+                    addresses.iter().map(|one| format!("{} ({}) on network `{}`", one.address, one.mac, one.network)).collect();
+                judged.verdicts.push(native("network", VerdictKind::Permit, "addresses", given.join(", ")));
+            }
+            judged.request.nics = nics;
+            judged.addresses = addresses;
+            None
+        }
+        Err(mut error) => {
+            let text = format!("{}: {}", error.object, error.fact);
+            judged.verdicts.push(native("network", VerdictKind::Deny, &error.code, text.clone()));
+            error.fact = format!("{text} [network native]");
+            error.object = object(&judged.request);
+            Some(error)
+        }
+    }
 }
 
 fn placement(
@@ -337,6 +369,8 @@ pub fn request_about(verb: Verb, workspace: &Workspace, images: Vec<Arc<Image>>)
         backend: None,
         needs: Vec::new(),
         access: spec.access.clone(),
+        networks: Vec::new(),
+        addresses: spec.nics.iter().filter(|nic| nic.address.is_some()).count() as u64,
     }
 }
 
@@ -360,13 +394,16 @@ pub fn request_named(verb: Verb, name: &str, images: Vec<Arc<Image>>) -> Request
         backend: None,
         needs: Vec::new(),
         access: Vec::new(),
+        networks: Vec::new(),
+        addresses: 0,
     }
 }
 
-/// The request to launch `spec` from `images`.
+/// The request to launch `spec` from `images`, on the site's networks that its NICs name.
 #[must_use]
-pub fn request_launch(spec: &Spec, group: &str, images: &[Option<Arc<Image>>]) -> Request {
+pub fn request_launch(site: &Site, spec: &Spec, group: &str, images: &[Option<Arc<Image>>]) -> Request {
     let root = images.first().and_then(Option::as_ref);
+    let with_pool = |nic: &&Nic| network_of(site, nic).is_some_and(|network| network.pool.is_some());
     Request {
         verb: Verb::Launch,
         name: spec.name.clone(),
@@ -381,44 +418,67 @@ pub fn request_launch(spec: &Spec, group: &str, images: &[Option<Arc<Image>>]) -
         target: spec.target.name().to_owned(),
         host: spec.host.clone(),
         backend: None,
-        needs: needs(spec, root.map(|image| &image.boot)),
+        needs: needs(site, spec, root.map(|image| &image.boot)),
         access: spec.access.clone(),
+        networks: networks_of(site, spec),
+        addresses: spec.nics.iter().filter(with_pool).count() as u64,
     }
+}
+
+/// The site's network that the NIC names.
+fn network_of<'a>(site: &'a Site, nic: &Nic) -> Option<&'a Arc<Network>> {
+    match &nic.network {
+        NicNetwork::Named(name) => site.network(name),
+        _ => None,
+    }
+}
+
+/// The site's networks that the spec's NICs name, each once.
+#[must_use]
+pub fn networks_of(site: &Site, spec: &Spec) -> Vec<Arc<Network>> {
+    let mut networks: Vec<Arc<Network>> = spec.nics.iter().filter_map(|nic| network_of(site, nic)).cloned().collect();
+    networks.sort_by(|one, two| one.name.cmp(&two.name));
+    networks.dedup_by(|one, two| one.name == two.name);
+    networks
 }
 
 /// The capabilities that a spec needs of its host.
 #[must_use]
-pub fn needs(spec: &Spec, boot: Option<&Boot>) -> Vec<String> {
+pub fn needs(site: &Site, spec: &Spec, boot: Option<&Boot>) -> Vec<String> {
     let mut needs = Vec::new();
     match boot {
-        Some(Boot::Disk(Firmware::Bios)) => needs.push("boot-bios"),
-        Some(Boot::Disk(Firmware::Uefi)) => needs.push("boot-uefi"),
-        Some(Boot::Kernel { .. }) => needs.push("boot-kernel"),
+        Some(Boot::Disk(Firmware::Bios)) => needs.push("boot-bios".to_owned()),
+        Some(Boot::Disk(Firmware::Uefi)) => needs.push("boot-uefi".to_owned()),
+        Some(Boot::Kernel { .. }) => needs.push("boot-kernel".to_owned()),
         None => {}
     }
     if spec.cpu_shares > 0 {
-        needs.push("cpu-shares");
+        needs.push("cpu-shares".to_owned());
     }
     let none = vws_domain::DiskLimits::default();
     let data_limited = spec.data_disks.iter().any(|disk| disk.limits != none);
     if spec.disk_limits != none || data_limited {
-        needs.push("disk-limits");
+        needs.push("disk-limits".to_owned());
     }
     for nic in &spec.nics {
-        let limited = nic.limits != vws_domain::NicLimits::default();
-        let (plug, limit) = match nic.network {
-            NicNetwork::User => ("nic-user", "nic-limits-user"),
-            NicNetwork::Bridge(_) => ("nic-bridge", "nic-limits"),
-            NicNetwork::Network(_) => ("nic-network", "nic-limits"),
-        };
-        needs.push(plug);
-        if limited {
-            needs.push(limit);
+        match &nic.network {
+            NicNetwork::User => needs.push("nic-user".to_owned()),
+            NicNetwork::Bridge(name) => needs.extend(["nic-bridge".to_owned(), format!("bridge:{name}")]),
+            NicNetwork::Network(name) => needs.extend(["nic-network".to_owned(), format!("network:{name}")]),
+            NicNetwork::Named(_) => needs.extend(network_of(site, nic).into_iter().flat_map(|network| network.needs())),
+        }
+        if nic.limits != vws_domain::NicLimits::default() {
+            let user_mode = match &nic.network {
+                NicNetwork::User => true,
+                NicNetwork::Named(_) => network_of(site, nic).is_some_and(|network| network.kind == NetworkKind::User),
+                NicNetwork::Bridge(_) | NicNetwork::Network(_) => false,
+            };
+            needs.push(if user_mode { "nic-limits-user" } else { "nic-limits" }.to_owned());
         }
     }
     needs.sort_unstable();
     needs.dedup();
-    needs.into_iter().map(str::to_owned).collect()
+    needs
 }
 
 /// The images of a spec as the caller may use them: the root disk's first, then the data disks' (`None` for empty ones).

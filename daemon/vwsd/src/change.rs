@@ -4,7 +4,8 @@
 use crate::core::{About, Tx};
 use std::sync::Arc;
 use vws_domain::{
-    Caller, Cause, Change, Error, Job, JobId, JobKind, JobState, Progress, Reservation, Result, State, StateEvent, Workspace,
+    Address, Caller, Cause, Change, Error, Job, JobId, JobKind, JobState, Progress, Reservation, Result, State, StateEvent,
+    Workspace,
 };
 
 /// What the workspace holds.
@@ -21,13 +22,17 @@ pub fn reservation_of(workspace: &Workspace) -> Reservation {
         labels: workspace.spec.labels.clone(),
         lease_from: workspace.lease.from,
         lease_until: workspace.lease.until,
+        addresses: workspace.spec.nics.iter().filter(|nic| nic.address.is_some()).count() as u64,
     }
 }
 
-/// Writes a new workspace with its reservation.
-pub fn create_workspace(tx: &mut Tx<'_>, workspace: Workspace) {
+/// Writes a new workspace with its reservation and the addresses that its NICs got.
+pub fn create_workspace(tx: &mut Tx<'_>, workspace: Workspace, addresses: Vec<Arc<Address>>) {
     let about = About { workspace: Some(workspace.id), job: workspace.job, host: workspace.host.clone(), image: None };
     tx.put(Change::PutReservation(Arc::new(reservation_of(&workspace))));
+    for address in addresses {
+        tx.put(Change::PutAddress(address));
+    }
     tx.event(
         "workspace.created",
         about,
@@ -38,7 +43,7 @@ pub fn create_workspace(tx: &mut Tx<'_>, workspace: Workspace) {
 }
 
 /// Writes the new value of a workspace, its reservation if that changed, and one event. A workspace that is `gone` gives its
-/// reservation up: whoever makes it gone has seen the machine's absence.
+/// reservation and its addresses up: whoever makes it gone has seen the machine's absence. A serialized one keeps its addresses.
 pub fn change_workspace(tx: &mut Tx<'_>, old: &Workspace, mut new: Workspace) {
     if *old == new {
         return;
@@ -48,6 +53,10 @@ pub fn change_workspace(tx: &mut Tx<'_>, old: &Workspace, mut new: Workspace) {
     let about = About { workspace: Some(new.id), job: new.job, host: new.host.clone(), image: None };
     if new.state == State::Gone {
         tx.put(Change::ReleaseReservation(new.id));
+        let held: Vec<Arc<Address>> = tx.site.addresses().held_by(new.id).cloned().collect();
+        for address in held {
+            tx.put(Change::PutAddress(Arc::new(Address { released_at: Some(tx.now), ..address.as_ref().clone() })));
+        }
     } else {
         let reservation = reservation_of(&new);
         if tx.site.reservation(new.id).is_none_or(|held| **held != reservation) {

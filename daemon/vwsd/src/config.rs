@@ -2,11 +2,11 @@
 //!
 //! Unknown keys are refused by name: a typo must not be a default.
 
-use crate::service::HostChange;
+use crate::service::{HostChange, NetworkChange};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use vws_domain::{Caller, Error, ErrorKind, Result};
+use vws_domain::{Caller, Error, ErrorKind, NetworkKind, Result};
 
 /// `vwsd.toml`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -26,6 +26,8 @@ pub struct File {
     pub plugins: BTreeMap<String, PluginFile>,
     /// Hosts, by name. They are added when the daemon first sees them; later changes in the file are applied at a start.
     pub hosts: BTreeMap<String, HostFile>,
+    /// Networks, by name. They are added when the daemon first sees them; later changes in the file are applied at a start.
+    pub networks: BTreeMap<String, NetworkFile>,
 }
 
 /// `[lease]`
@@ -119,6 +121,57 @@ impl HostFile {
             reserve_vcpus: self.reserve_vcpus,
             reserve_memory_mib: self.reserve_memory_mib,
             reserve_disk_gib: self.reserve_disk_gib,
+            enabled: self.enabled,
+        })
+    }
+}
+
+/// `[networks.NAME]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NetworkFile {
+    /// `user`, `bridge` or `network` (one that the hypervisor manages).
+    pub kind: String,
+    /// The bridge, or the hypervisor's network, by its name on the hosts.
+    pub source: Option<String>,
+    /// Subnet from which NICs get addresses, `10.0.0.0/24`. Default: none, NICs get their addresses elsewhere.
+    pub subnet: Option<String>,
+    /// The way out.
+    pub gateway: Option<String>,
+    /// Name servers.
+    pub dns: Option<Vec<String>>,
+    /// What is given out, `10.0.0.10-10.0.0.99`. Default: the whole subnet.
+    pub ranges: Option<Vec<String>>,
+    /// Enter addresses into the DHCP service of the hypervisor's network. Default false.
+    pub dhcp: Option<bool>,
+    /// Stop guests that send from a MAC or address that is not theirs. Default true with a subnet.
+    pub anti_spoofing: Option<bool>,
+    /// Labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Whether new workspaces may be on it. Default true.
+    pub enabled: Option<bool>,
+}
+
+impl NetworkFile {
+    /// The same as a change that an administrator asks for.
+    ///
+    /// # Errors
+    /// InvalidArgument: an unknown kind.
+    pub fn change(&self, name: &str) -> Result<NetworkChange> {
+        let kind = NetworkKind::from_name(&self.kind).ok_or_else(|| {
+            let fact = format!("`kind` is `{}`, must be user, bridge or network", vws_domain::shown(&self.kind));
+            Error::invalid(format!("[networks.{name}] in the configuration"), fact, "choose one of them")
+        })?;
+        Ok(NetworkChange {
+            kind: Some(kind),
+            source: self.source.clone(),
+            subnet: self.subnet.clone(),
+            gateway: self.gateway.clone(),
+            dns: self.dns.clone(),
+            ranges: self.ranges.clone(),
+            dhcp: self.dhcp,
+            anti_spoofing: self.anti_spoofing,
+            labels: self.labels.clone(),
             enabled: self.enabled,
         })
     }

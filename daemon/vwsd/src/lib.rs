@@ -20,7 +20,7 @@ pub mod service;
 pub mod watchdog;
 
 use crate::config::{Admission, File, Places};
-use crate::core::Core;
+use crate::core::{About, Core};
 use crate::env::Env;
 use crate::operate::{Operate, OperateLimits};
 use crate::policies::Policies;
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use vws_backend::{Backends, Isolation, PluginConfig};
-use vws_domain::{Caller, Change, Error, HostName, Result};
+use vws_domain::{Caller, Change, Error, HostName, NetworkName, Result};
 use vws_library::Library;
 use vws_store::Store;
 
@@ -95,6 +95,7 @@ async fn serve(options: Options) -> Result<()> {
     add_plugins(&backends, &file, &plugin_folder).await;
     let operate =
         Operate::new(Arc::clone(&core), Arc::clone(&backends), Arc::clone(&library), Arc::clone(&env), operate_limits(&file));
+    put_networks(&core, &file).await?;
     put_hosts(&core, &file).await?;
 
     let service = Arc::new(Service {
@@ -243,6 +244,35 @@ async fn put_hosts(core: &Arc<Core>, file: &File) -> Result<()> {
             }
             tx.put(Change::PutHost(Arc::new(new)));
             service::put_probe(tx, &Caller::system("configuration"), &name, false)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Brings the configured networks into the ledger.
+async fn put_networks(core: &Arc<Core>, file: &File) -> Result<()> {
+    let mut wanted = Vec::new();
+    for (name, network) in &file.networks {
+        wanted.push((NetworkName::parse(name)?, network.change(name)?));
+    }
+    core.transact(move |tx| {
+        for (name, change) in wanted {
+            let network = match tx.site.network(&name) {
+                Some(old) => {
+                    let mut new = service::changed_network(old.as_ref().clone(), &change)?;
+                    new.version = old.version;
+                    if new == **old {
+                        continue;
+                    }
+                    service::keeps_held(tx.site, &new)?;
+                    new.version += 1;
+                    new
+                }
+                None => service::new_network(name.clone(), &change)?,
+            };
+            tx.event("network.configured", About::default(), 0, format!("network `{name}` is as the configuration says"));
+            tx.put(Change::PutNetwork(Arc::new(network)));
         }
         Ok(())
     })

@@ -135,9 +135,15 @@ impl Machine {
         }
         for nic in &doc.nics {
             let _w = writeln!(text, "sim: nic {} on {} {}", nic.mac, nic.kind, nic.source);
+            if nic.dhcp {
+                let _w = writeln!(text, "sim: dhcp gives {} to {}", nic.addresses.join(" "), nic.mac);
+            }
         }
         for line in doc.seed.meta_data.lines() {
             let _w = writeln!(text, "seed: {line}");
+        }
+        for line in doc.seed.network_config.lines() {
+            let _w = writeln!(text, "seed: network {line}");
         }
         let _w = writeln!(text, "seed: user-data of {} bytes", doc.seed.user_data.len());
         let _w = writeln!(text, "{} login: ", self.host_name());
@@ -216,6 +222,12 @@ pub fn check_capabilities(settings: &Settings, doc: &MachineDoc) -> Result<(), F
         }
         if nic.inbound_kib_per_second > 0 || nic.outbound_kib_per_second > 0 {
             needs.push(limits);
+        }
+        if nic.anti_spoofing {
+            needs.push(cap::ANTI_SPOOFING);
+        }
+        if nic.dhcp {
+            needs.push(cap::DHCP);
         }
     }
     match needs.into_iter().find_map(|need| settings.lacks(need).map(|reason| (need, reason))) {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use vws_plugin_api::doc::{Failure, capabilities as cap, codes};
 
 /// Every capability that the documents name.
-pub const CAPABILITIES: [&str; 20] = [
+pub const CAPABILITIES: [&str; 22] = [
     cap::BOOT_BIOS,
     cap::BOOT_UEFI,
     cap::BOOT_KERNEL,
@@ -28,6 +28,8 @@ pub const CAPABILITIES: [&str; 20] = [
     cap::SNAPSHOT,
     cap::SNAPSHOT_MEMORY,
     cap::STATS,
+    cap::ANTI_SPOOFING,
+    cap::DHCP,
 ];
 
 /// Memory of a guest that is not the daemon's, in MiB; each has one vCPU.

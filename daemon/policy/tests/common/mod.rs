@@ -49,7 +49,7 @@ pub fn request(verb: Verb) -> Request {
         resources: Resources { vcpus: 2, memory_mib: 2048, disk_gib: 10 },
         duration_seconds: 3600,
         end_action: "stop".to_owned(),
-        nics: vec![Nic { network: NicNetwork::User, mac: String::new(), limits: NicLimits::default() }],
+        nics: vec![Nic::on(NicNetwork::User)],
         labels: BTreeMap::new(),
         operating_system: "debian-12".to_owned(),
         group: "staff".to_owned(),
@@ -58,6 +58,8 @@ pub fn request(verb: Verb) -> Request {
         backend: None,
         needs: Vec::new(),
         access: Vec::new(),
+        networks: Vec::new(),
+        addresses: 0,
     }
 }
 
@@ -187,5 +189,6 @@ pub fn reservation(id: u128, owner: u32, group: &str, on: &str) -> Arc<Reservati
         labels: BTreeMap::new(),
         lease_from: Timestamp(0),
         lease_until: None,
+        addresses: 0,
     })
 }

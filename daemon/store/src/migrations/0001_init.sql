@@ -58,6 +58,7 @@ CREATE TABLE reservations (
     labels        TEXT NOT NULL,
     lease_from    INTEGER NOT NULL,
     lease_until   INTEGER,
+    addresses     INTEGER NOT NULL,
     PRIMARY KEY (workspace, sequence_from),
     CHECK (sequence_to > sequence_from)
 ) STRICT;
@@ -85,6 +86,43 @@ CREATE TABLE hosts (
 ) STRICT;
 CREATE UNIQUE INDEX hosts_now ON hosts (name) WHERE sequence_to IS NULL;
 CREATE INDEX hosts_then ON hosts (sequence_to) WHERE sequence_to IS NOT NULL;
+
+CREATE TABLE networks (
+    name          TEXT NOT NULL,
+    sequence_from INTEGER NOT NULL,
+    sequence_to   INTEGER,
+    kind          TEXT NOT NULL,
+    source        TEXT NOT NULL,
+    pool          TEXT,
+    dhcp          INTEGER NOT NULL,
+    anti_spoofing INTEGER NOT NULL,
+    labels        TEXT NOT NULL,
+    enabled       INTEGER NOT NULL,
+    version       INTEGER NOT NULL,
+    PRIMARY KEY (name, sequence_from),
+    CHECK (sequence_to > sequence_from)
+) STRICT;
+CREATE UNIQUE INDEX networks_now ON networks (name) WHERE sequence_to IS NULL;
+CREATE INDEX networks_then ON networks (sequence_to) WHERE sequence_to IS NOT NULL;
+
+-- Pairs of address and MAC: held until the machine was seen to be gone (`released_at`), remembered after that.
+CREATE TABLE addresses (
+    network       TEXT NOT NULL,
+    address       TEXT NOT NULL,
+    sequence_from INTEGER NOT NULL,
+    sequence_to   INTEGER,
+    mac           TEXT NOT NULL,
+    workspace     TEXT NOT NULL,
+    nic           INTEGER NOT NULL,
+    owner         INTEGER NOT NULL,
+    name          TEXT NOT NULL,
+    since         INTEGER NOT NULL,
+    released_at   INTEGER,
+    PRIMARY KEY (network, address, sequence_from),
+    CHECK (sequence_to > sequence_from)
+) STRICT;
+CREATE UNIQUE INDEX addresses_now ON addresses (network, address) WHERE sequence_to IS NULL;
+CREATE INDEX addresses_then ON addresses (sequence_to) WHERE sequence_to IS NOT NULL;
 
 CREATE TABLE images (
     id               TEXT PRIMARY KEY,

@@ -6,6 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use vws_domain::*;
 
@@ -29,6 +30,64 @@ fn when() -> impl Strategy<Value = Timestamp> {
 
 pub fn host_name() -> impl Strategy<Value = HostName> {
     "[a-zA-Z0-9._-]{1,63}".prop_map(|name| HostName::parse(&name).unwrap())
+}
+
+pub fn network_name() -> impl Strategy<Value = NetworkName> {
+    "[ab]|[a-zA-Z0-9._-]{1,63}".prop_map(|name| NetworkName::parse(&name).unwrap())
+}
+
+fn ip() -> impl Strategy<Value = Ipv4Addr> {
+    prop_oneof![(0_u32..4).prop_map(Ipv4Addr::from), any::<u32>().prop_map(Ipv4Addr::from)]
+}
+
+fn mac() -> impl Strategy<Value = Mac> {
+    (0_u128..8, 0_u32..3).prop_map(|(id, nic)| Mac::made(WorkspaceId(id), nic, 0))
+}
+
+fn pool() -> impl Strategy<Value = Pool> {
+    let subnet = (any::<u32>(), 8_u32..31).prop_map(|(base, prefix)| {
+        let base = Ipv4Addr::from(base & (u32::MAX << (32 - prefix)));
+        Subnet::parse(&format!("{base}/{prefix}")).unwrap()
+    });
+    let range = (ip(), ip()).prop_map(|(a, b)| AddressRange { first: a.min(b), last: a.max(b) });
+    (subnet, option::of(ip()), vec(ip(), 0..3), vec(range, 0..3)).prop_map(|(subnet, gateway, dns, ranges)| Pool {
+        subnet,
+        gateway,
+        dns,
+        ranges,
+    })
+}
+
+pub fn network() -> impl Strategy<Value = Network> {
+    let flags = any::<(bool, bool, bool)>();
+    (network_name(), select(NetworkKind::ALL.to_vec()), text(), option::of(pool()), flags, labels(), column()).prop_map(
+        |(name, kind, source, pool, (dhcp, anti_spoofing, enabled), labels, version)| Network {
+            name,
+            kind,
+            source,
+            pool,
+            dhcp,
+            anti_spoofing,
+            labels,
+            enabled,
+            version,
+        },
+    )
+}
+
+pub fn address() -> impl Strategy<Value = Address> {
+    ((network_name(), ip(), mac(), (0_u128..4).prop_map(WorkspaceId), 0_u32..3), (0_u32..3, text(), when(), option::of(when())))
+        .prop_map(|((network, address, mac, workspace, nic), (owner, name, since, released_at))| Address {
+            network,
+            address,
+            mac,
+            workspace,
+            nic,
+            owner,
+            name,
+            since,
+            released_at,
+        })
 }
 
 macro_rules! ids {
@@ -64,10 +123,17 @@ fn data_disk() -> impl Strategy<Value = DataDisk> {
 }
 
 fn nic() -> impl Strategy<Value = Nic> {
-    let network = prop_oneof![Just(NicNetwork::User), text().prop_map(NicNetwork::Bridge), text().prop_map(NicNetwork::Network)];
-    (network, text(), any::<(u64, u64)>()).prop_map(|(network, mac, (inbound, outbound))| Nic {
+    let network = prop_oneof![
+        Just(NicNetwork::User),
+        text().prop_map(NicNetwork::Bridge),
+        text().prop_map(NicNetwork::Network),
+        network_name().prop_map(NicNetwork::Named),
+    ];
+    let mac = prop_oneof![text(), mac().prop_map(|mac| mac.to_string())];
+    (network, mac, option::of(ip()), any::<(u64, u64)>()).prop_map(|(network, mac, address, (inbound, outbound))| Nic {
         network,
         mac,
+        address,
         limits: NicLimits { inbound_kib_per_second: inbound, outbound_kib_per_second: outbound },
     })
 }
@@ -196,10 +262,13 @@ pub fn reservation() -> impl Strategy<Value = Reservation> {
     let small = (0_u64..100, 0_u64..100_000, 0_u64..1000);
     (
         (workspace_id(), text(), 0_u32..3, "[ab]", option::of(host_name())),
-        (small, any::<bool>(), labels(), 0_u64..1 << 40, option::of(0_u64..1 << 40)),
+        (small, any::<bool>(), labels(), 0_u64..1 << 40, option::of(0_u64..1 << 40), 0_u64..9),
     )
         .prop_map(
-            |((workspace, name, owner, group, host), ((vcpus, memory_mib, disk_gib), running, labels, from, until))| {
+            |(
+                (workspace, name, owner, group, host),
+                ((vcpus, memory_mib, disk_gib), running, labels, from, until, addresses),
+            )| {
                 Reservation {
                     workspace,
                     name,
@@ -211,6 +280,7 @@ pub fn reservation() -> impl Strategy<Value = Reservation> {
                     labels,
                     lease_from: Timestamp(from),
                     lease_until: until.map(Timestamp),
+                    addresses,
                 }
             },
         )
@@ -361,13 +431,13 @@ fn request() -> impl Strategy<Value = Request> {
     (
         (select(Verb::ALL.to_vec()), text(), vec(image().prop_map(Arc::new), 0..2), any_resources(), any::<u64>(), text()),
         (vec(nic(), 0..2), labels(), text(), text(), text(), option::of(host_name())),
-        (option::of(text()), vec(text(), 0..2), vec(grant(), 0..2)),
+        (option::of(text()), vec(text(), 0..2), vec(grant(), 0..2), vec(network().prop_map(Arc::new), 0..2), any::<u64>()),
     )
         .prop_map(
             |(
                 (verb, name, images, resources, duration_seconds, end_action),
                 (nics, labels, operating_system, group, target, host),
-                (backend, needs, access),
+                (backend, needs, access, networks, addresses),
             )| Request {
                 verb,
                 name,
@@ -384,6 +454,8 @@ fn request() -> impl Strategy<Value = Request> {
                 backend,
                 needs,
                 access,
+                networks,
+                addresses,
             },
         )
 }

@@ -15,7 +15,7 @@ pub(crate) enum Backend {
 /// Does it.
 pub(crate) async fn run(context: &Context, verb: &Backend) -> Result<()> {
     let Backend::List = verb;
-    let backends = find::backends(context).await?;
+    let backends = find::few(context, "backends").await?;
     context.emit(&record::array(&backends), || {
         let rows = backends
             .iter()

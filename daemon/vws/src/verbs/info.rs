@@ -73,15 +73,16 @@ fn text(workspace: &Record, description: &Record) -> String {
             .iter()
             .map(|nic| {
                 vec![
-                    nic.text("kind").to_owned(),
+                    if nic.has("network") { nic.text("network") } else { nic.text("kind") }.to_owned(),
                     nic.text("source").to_owned(),
+                    nic.text("address").to_owned(),
                     nic.text("mac").to_owned(),
                     limit(nic.number("inbound_kib_per_second")),
                     limit(nic.number("outbound_kib_per_second")),
                 ]
             })
             .collect();
-        parts.push(table(&["NIC", "SOURCE", "MAC", "IN", "OUT"], rows));
+        parts.push(table(&["NIC", "SOURCE", "ADDRESS", "MAC", "IN", "OUT"], rows));
     }
     let bundle = description.inner("bundle");
     if bundle.has("id") {

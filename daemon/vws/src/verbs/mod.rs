@@ -19,6 +19,7 @@ pub(crate) mod jobs;
 pub(crate) mod launch;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod network;
 pub(crate) mod pause;
 pub(crate) mod policy;
 pub(crate) mod reboot;
@@ -77,6 +78,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Decisions(verb) => decisions::run(c, &verb).await,
         Verb::Image(verb) => image::run(c, &verb).await,
         Verb::Host(verb) => host::run(c, &verb).await,
+        Verb::Network(verb) => network::run(c, &verb).await,
         Verb::Policy(verb) => policy::run(c, &verb).await,
         Verb::Backend(verb) => backend::run(c, &verb).await,
         Verb::Doctor(verb) => doctor::run(c, &verb).await,

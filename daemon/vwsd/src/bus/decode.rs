@@ -5,14 +5,15 @@
 
 use super::accounts::Who;
 use super::keys::{Dict, Keys};
-use crate::service::{ByteSource, CallOptions, HostChange, ImageChange, ImageImport};
+use crate::service::{ByteSource, CallOptions, HostChange, ImageChange, ImageImport, NetworkChange};
 use serde_json::{Map, Number, Value};
 use std::collections::BTreeMap;
 use vws_bus::keys;
 use vws_bus::keys::Key;
 use vws_domain::{
-    DataDisk, DiskFormat, DiskLimits, DiskResize, DiskSource, EndAction, Error, Firmware, HostName, ImageRef, Nic, NicLimits,
-    NicNetwork, NicResize, Resize, Result, Right, Spec, Target, Visibility, checked_digest, checked_labels, limits, shown,
+    DataDisk, DiskFormat, DiskLimits, DiskResize, DiskSource, EndAction, Error, Firmware, HostName, ImageRef, NetworkKind,
+    NetworkName, Nic, NicLimits, NicNetwork, NicResize, Resize, Result, Right, Spec, Target, Visibility, checked_digest,
+    checked_labels, limits, shown,
 };
 use zbus::{OwnedVariant, Variant};
 
@@ -146,32 +147,94 @@ fn data_disk(mut keys: Keys) -> Result<DataDisk> {
 }
 
 fn nic(mut keys: Keys) -> Result<Nic> {
-    let kind = keys.word(keys::KIND, &["user", "bridge", "network"], |word| match word {
-        "user" | "bridge" | "network" => Some(word.to_owned()),
-        _ => None,
-    })?;
-    let kind = kind.ok_or_else(|| keys.invalid(keys::KIND, "is required", "add `user`, `bridge` or `network`"))?;
-    let source = keys.text(keys::SOURCE);
-    let network = match (kind.as_str(), source) {
-        ("user", None) => NicNetwork::User,
-        ("bridge", Some(name)) => NicNetwork::Bridge(name),
-        ("network", Some(name)) => NicNetwork::Network(name),
-        ("user", Some(_)) => {
-            return Err(keys.invalid(keys::SOURCE, "goes with kind bridge or network", "leave it out, or choose another kind"));
-        }
-        _ => {
-            return Err(keys.invalid(
-                keys::SOURCE,
-                format!("is required with kind {kind}"),
-                format!("add the name of the {kind}"),
-            ));
-        }
-    };
     let limits = NicLimits {
         inbound_kib_per_second: keys.number(keys::INBOUND_KIB_PER_SECOND).unwrap_or(0),
         outbound_kib_per_second: keys.number(keys::OUTBOUND_KIB_PER_SECOND).unwrap_or(0),
     };
-    Ok(Nic { network, mac: keys.text(keys::MAC).unwrap_or_default(), limits })
+    let mac = keys.text(keys::MAC).unwrap_or_default();
+    let address = match keys.text(keys::ADDRESS) {
+        Some(text) => Some(text.parse().map_err(|_| {
+            keys.invalid(
+                keys::ADDRESS,
+                format!("is `{}`, not an IPv4 address", shown(&text)),
+                "write it as 10.0.0.5, without a prefix",
+            )
+        })?),
+        None => None,
+    };
+    Ok(Nic { network: nic_network(&mut keys)?, mac, address, limits })
+}
+
+/// A network of the site, or what the hosts have, by kind and name.
+fn nic_network(keys: &mut Keys) -> Result<NicNetwork> {
+    let named = keys.text(keys::NETWORK);
+    let kind = keys.word(keys::KIND, &["user", "bridge", "network"], NetworkKind::from_name)?;
+    let source = keys.text(keys::SOURCE);
+    if let Some(name) = named {
+        if kind.is_some() || source.is_some() {
+            let key = if kind.is_some() { keys::KIND } else { keys::SOURCE };
+            return Err(keys.invalid(
+                key,
+                "is what the network of the site says already",
+                "leave it out, or leave `network` out",
+            ));
+        }
+        return NetworkName::parse(&name).map(NicNetwork::Named);
+    }
+    let kind = kind.ok_or_else(|| {
+        keys.invalid(
+            keys::KIND,
+            "is required without `network`",
+            "name a network of the site, or add `user`, `bridge` or `network`",
+        )
+    })?;
+    match (kind, source) {
+        (NetworkKind::User, None) => Ok(NicNetwork::User),
+        (NetworkKind::Bridge, Some(name)) => Ok(NicNetwork::Bridge(name)),
+        (NetworkKind::Network, Some(name)) => Ok(NicNetwork::Network(name)),
+        (NetworkKind::User, Some(_)) => {
+            Err(keys.invalid(keys::SOURCE, "goes with kind bridge or network", "leave it out, or choose another kind"))
+        }
+        (kind, None) => Err(keys.invalid(
+            keys::SOURCE,
+            format!("is required with kind {}", kind.name()),
+            format!("add the name of the {}", kind.name()),
+        )),
+    }
+}
+
+/// A new network.
+///
+/// # Errors
+/// [`vws_domain::ErrorKind::InvalidArgument`] for an unknown key, a bad value, or no kind.
+pub fn network(given: Dict) -> Result<NetworkChange> {
+    let mut keys = Keys::new("network", given, &[keys::NETWORK_SPEC])?;
+    let kind = keys.word(keys::KIND, &["user", "bridge", "network"], NetworkKind::from_name)?;
+    let kind = kind.ok_or_else(|| keys.invalid(keys::KIND, "is required", "add `user`, `bridge` or `network`"))?;
+    Ok(NetworkChange { kind: Some(kind), ..network_keys(keys) })
+}
+
+/// What to change of a network.
+///
+/// # Errors
+/// As for [`network`].
+pub fn network_change(given: Dict) -> Result<NetworkChange> {
+    Ok(network_keys(Keys::new("changes", given, &[keys::NETWORK_CHANGES])?))
+}
+
+fn network_keys(mut keys: Keys) -> NetworkChange {
+    NetworkChange {
+        kind: None,
+        source: keys.text(keys::SOURCE),
+        subnet: keys.text(keys::SUBNET),
+        gateway: keys.text(keys::GATEWAY),
+        dns: keys.texts(keys::DNS),
+        ranges: keys.texts(keys::RANGES),
+        dhcp: keys.flag(keys::DHCP),
+        anti_spoofing: keys.flag(keys::ANTI_SPOOFING),
+        labels: keys.pairs(keys::LABELS),
+        enabled: keys.flag(keys::ENABLED),
+    }
 }
 
 /// The access list under `access`, if it is there.
@@ -451,6 +514,7 @@ mod tests {
                         ("inbound-kib-per-second", 9_u64.into()),
                     ]),
                     dict([("kind", "user".into())]),
+                    dict([("network", "lan".into()), ("address", "10.0.0.5".into())]),
                 ]
                 .into(),
             ),
@@ -486,6 +550,8 @@ mod tests {
         assert_eq!(spec.nics[0].network, NicNetwork::Bridge("br0".into()));
         assert_eq!((spec.nics[0].mac.as_str(), spec.nics[0].limits.inbound_kib_per_second), ("52:54:00:00:00:01", 9));
         assert_eq!(spec.nics[1].network, NicNetwork::User);
+        assert!(matches!(&spec.nics[2].network, NicNetwork::Named(name) if name.as_str() == "lan"));
+        assert_eq!(spec.nics[2].address.map(|address| address.to_string()).as_deref(), Some("10.0.0.5"));
         assert_eq!((spec.operating_system.as_str(), spec.user_data.as_str()), ("debian-12", "#cloud-config\n"));
         assert_eq!((spec.network_config.as_str(), spec.ssh_keys.len()), ("version: 2", 1));
         assert_eq!(access, [(Who::User("alice".into()), Right::Use), (Who::Gid(7), Right::View)]);
@@ -518,6 +584,10 @@ mod tests {
             "key `source` of nics [0] of spec"
         );
         assert_eq!(with("nics", vec![dict([])].into()).object, "key `kind` of nics [0] of spec");
+        let both = dict([("network", "lan".into()), ("kind", "user".into())]);
+        assert_eq!(with("nics", vec![both].into()).object, "key `kind` of nics [0] of spec");
+        let prefix = dict([("network", "lan".into()), ("address", "10.0.0.5/24".into())]);
+        assert_eq!(with("nics", vec![prefix].into()).object, "key `address` of nics [0] of spec");
         assert_eq!(with("access", vec![dict([("user", "a".into())])].into()).object, "key `right` of access [0] of spec");
         let two = dict([("user", "a".into()), ("uid", 1_u32.into()), ("right", "view".into())]);
         assert_eq!(with("access", vec![two].into()).object, "key `user` of access [0] of spec");

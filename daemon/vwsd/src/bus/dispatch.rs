@@ -10,7 +10,7 @@ use super::call::{Call, Method, Outcome, Reply};
 use super::error::Failure;
 use super::object::{self, Object};
 use super::{
-    State, backend, caller, host, image, introspect, job, limits, manager, object_manager, policy, properties, workspace,
+    State, backend, caller, host, image, introspect, job, limits, manager, network, object_manager, policy, properties, workspace,
 };
 use futures_util::{FutureExt, StreamExt};
 use std::collections::HashMap;
@@ -31,6 +31,7 @@ pub fn methods(interface: &str) -> &'static [Method] {
         names::WORKSPACE => workspace::METHODS,
         names::HOST => host::METHODS,
         names::IMAGE => image::METHODS,
+        names::NETWORK => network::METHODS,
         names::JOB => job::METHODS,
         names::BACKEND => backend::METHODS,
         names::PROPERTIES => properties::METHODS,
@@ -302,7 +303,7 @@ mod tests {
             let handled: BTreeSet<&str> = value::handled(interface).into_iter().collect();
             assert_eq!(promised, handled, "properties of {interface}");
         }
-        assert_eq!(contract.interfaces().count(), 11);
+        assert_eq!(contract.interfaces().count(), 12);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::service::{Finding, ShownDecision};
 use std::collections::BTreeMap;
 use vws_bus::path;
 use vws_domain::{
-    Bundle, Decision, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId, Lease, NicNetwork, Reservation,
-    Resources, Snapshot, Spec, Subject, Verdict, Workspace, WorkspaceId,
+    Bundle, Decision, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId, Lease, NetworkName, Nic,
+    NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Verdict, Workspace, WorkspaceId,
 };
 use vws_policy::Problem;
 use zbus::{ObjectPath, Variant};
@@ -54,6 +54,26 @@ pub fn image(id: ImageId) -> ObjectPath<'static> {
 /// The path of a host.
 pub fn host(name: &HostName) -> ObjectPath<'static> {
     object(&path::Object::Host(name.as_str().to_owned()))
+}
+
+/// The path of a network.
+pub fn network(name: &NetworkName) -> ObjectPath<'static> {
+    object(&path::Object::Network(name.as_str().to_owned()))
+}
+
+/// What a NIC is plugged into, its MAC and its address.
+pub fn nic(nic: &Nic) -> Map<'_> {
+    let mut map = Map::from([("mac", text(&nic.mac))]);
+    match &nic.network {
+        NicNetwork::User => drop(map.insert("kind", "user".into())),
+        NicNetwork::Bridge(name) => map.extend([("kind", "bridge".into()), ("source", text(name))]),
+        NicNetwork::Network(name) => map.extend([("kind", "network".into()), ("source", text(name))]),
+        NicNetwork::Named(name) => drop(map.insert("network", name.as_str().into())),
+    }
+    if let Some(address) = nic.address {
+        map.insert("address", address.to_string().into());
+    }
+    map
 }
 
 /// Amounts by name.
@@ -287,20 +307,9 @@ fn spec(spec: &Spec) -> Map<'_> {
         .nics
         .iter()
         .map(|nic| {
-            let (kind, source) = match &nic.network {
-                NicNetwork::User => ("user", None),
-                NicNetwork::Bridge(name) => ("bridge", Some(name)),
-                NicNetwork::Network(name) => ("network", Some(name)),
-            };
-            let mut map = Map::from([
-                ("kind", kind.into()),
-                ("mac", text(&nic.mac)),
-                ("inbound-kib-per-second", nic.limits.inbound_kib_per_second.into()),
-                ("outbound-kib-per-second", nic.limits.outbound_kib_per_second.into()),
-            ]);
-            if let Some(source) = source {
-                map.insert("source", text(source));
-            }
+            let mut map = self::nic(nic);
+            map.insert("inbound-kib-per-second", nic.limits.inbound_kib_per_second.into());
+            map.insert("outbound-kib-per-second", nic.limits.outbound_kib_per_second.into());
             map
         })
         .collect();
@@ -351,8 +360,8 @@ mod tests {
     use crate::bus::keys::Dict;
     use vws_bus::keys;
     use vws_domain::{
-        DataDisk, DiskLimits, DiskSource, Event, Grant, HostName, ImageRef, JobId, Nic, NicLimits, NicNetwork, Right, Spec,
-        Subject, Timestamp,
+        DataDisk, DiskLimits, DiskSource, Event, Grant, HostName, ImageRef, JobId, NetworkName, Nic, NicLimits, NicNetwork,
+        Right, Spec, Subject, Timestamp,
     };
     use zbus::OwnedVariant;
 
@@ -363,8 +372,14 @@ mod tests {
             DataDisk { source: DiskSource::Image(ImageRef::Name("data".into())), size_gib: 0, limits: DiskLimits::default() },
         ];
         whole.nics.push(Nic {
+            mac: "52:54:00:00:00:03".into(),
+            address: Some("10.0.0.5".parse().unwrap()),
+            ..Nic::on(NicNetwork::Named(NetworkName::parse("lan").unwrap()))
+        });
+        whole.nics.push(Nic {
             network: NicNetwork::Network("lan".into()),
             mac: "52:54:00:00:00:02".into(),
+            address: None,
             limits: NicLimits { inbound_kib_per_second: 5, outbound_kib_per_second: 6 },
         });
         whole.ssh_keys = vec!["ssh-ed25519 AAAA".into()];

@@ -112,6 +112,7 @@ pub fn name(kind: ErrorKind) -> String {
         ErrorKind::Damaged => "Damaged",
         ErrorKind::NoSpace => "NoSpace",
         ErrorKind::Internal => "Internal",
+        ErrorKind::NoAddress => "NoAddress",
     };
     format!("{}{word}", names::ERROR_PREFIX)
 }
@@ -149,6 +150,7 @@ mod tests {
             "org.virtualworkspaces1.Error.Damaged",
             "org.virtualworkspaces1.Error.NoSpace",
             "org.virtualworkspaces1.Error.Internal",
+            "org.virtualworkspaces1.Error.NoAddress",
         ];
         assert_eq!(table, golden);
         for kind in ErrorKind::ALL {

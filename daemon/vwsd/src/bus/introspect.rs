@@ -73,6 +73,7 @@ async fn children(state: &Arc<State>, caller: &Caller, collection: &str) -> Vec<
         "images" => service.read(|site| site.images().take(limits::LOOKED_AT).cloned().map(Value::Image).collect()),
         "jobs" => service.read(|site| site.jobs().take(limits::LOOKED_AT).cloned().map(Value::Job).collect()),
         "hosts" => service.hosts().into_iter().map(|shown| Value::Host(Arc::new(shown))).collect(),
+        "networks" => service.networks().into_iter().map(|shown| Value::Network(Arc::new(shown))).collect(),
         "backends" => service.backends().into_iter().map(|plugin| Value::Backend(Arc::new(plugin))).collect(),
         _ => Vec::new(),
     };

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use vws_bus::{keys, names, path};
-use vws_domain::{DecisionId, Error, HostName, Result, Timestamp, Verb, WorkspaceId, shown};
+use vws_domain::{DecisionId, Error, HostName, NetworkName, Result, Timestamp, Verb, WorkspaceId, shown};
 use zbus::OwnedObjectPath;
 
 /// Its methods.
@@ -29,6 +29,7 @@ pub const METHODS: &[Method] = &[
     Method { name: "Unsubscribe", run: |call| now(unsubscribe(&call)) },
     Method { name: "EventsSince", run: |call| later(events_since(call)) },
     Method { name: "AddHost", run: |call| later(add_host(call)) },
+    Method { name: "AddNetwork", run: |call| later(add_network(call)) },
     Method { name: "Backup", run: |call| later(backup(call)) },
     Method { name: "Doctor", run: |call| later(doctor(call)) },
 ];
@@ -103,7 +104,7 @@ fn explained_object(verb: Verb, object: &str) -> Result<Option<WorkspaceId>> {
         }
         Verb::Launch | Verb::ImageImport => Ok(None),
         // These are judged by who asks, whatever object it is.
-        Verb::ImageManage | Verb::HostManage | Verb::PolicyManage | Verb::SiteManage => Ok(None),
+        Verb::ImageManage | Verb::HostManage | Verb::PolicyManage | Verb::SiteManage | Verb::NetworkManage => Ok(None),
         _ => match place {
             Some(path::Object::Workspace(id)) => Ok(Some(WorkspaceId(id))),
             _ => wrong(format!("is not a workspace, which {} is about", verb.name()), "give the workspace's path"),
@@ -175,6 +176,15 @@ async fn add_host(call: Call) -> Reply {
     let host = decode::host(host)?;
     let job = call.state.service.add_host(&call.caller, name.clone(), host, options).await?;
     call.reply(&(encode::host(&name), encode::job(job)))
+}
+
+async fn add_network(call: Call) -> Reply {
+    let (name, network, options): (String, Dict, Dict) = call.arguments()?;
+    let options = decode::call_options(&mut call.options(names::MANAGER, options)?)?;
+    let name = NetworkName::parse(&name)?;
+    let network = decode::network(network)?;
+    call.state.service.add_network(&call.caller, name.clone(), network, options).await?;
+    call.reply(&(encode::network(&name),))
 }
 
 async fn backup(call: Call) -> Reply {

@@ -22,6 +22,7 @@ mod keys;
 pub mod limits;
 mod lists;
 mod manager;
+mod network;
 mod object;
 mod object_manager;
 mod policy;
@@ -248,9 +249,12 @@ mod tests {
             "Image.Verify",
             "Job.Cancel",
             "Manager.AddHost",
+            "Manager.AddNetwork",
             "Manager.Backup",
             "Manager.CreateWorkspace",
             "Manager.ImportImage",
+            "Network.Change",
+            "Network.Remove",
             "Policy.Reload",
             "Workspace.Change",
             "Workspace.Destroy",

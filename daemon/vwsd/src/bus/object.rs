@@ -4,7 +4,7 @@ use super::State;
 use super::value::Value;
 use std::sync::Arc;
 use vws_bus::{names, path};
-use vws_domain::{Caller, HostName, ImageId, JobId, WorkspaceId};
+use vws_domain::{Caller, HostName, ImageId, JobId, NetworkName, WorkspaceId};
 
 /// A node of the tree that has no interface of its own and only leads on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,7 @@ impl Object {
             }
             path::Object::Image(id) => Value::Image(state.service.read(|site| site.image(ImageId(*id)).cloned())?),
             path::Object::Job(id) => Value::Job(state.service.read(|site| site.job(JobId(*id)).cloned())?),
+            path::Object::Network(name) => Value::Network(Arc::new(state.service.network(&NetworkName::parse(name).ok()?).ok()?)),
             path::Object::Host(name) => Value::Host(Arc::new(state.service.host(&HostName::parse(name).ok()?).ok()?)),
             path::Object::Backend(name) => {
                 let plugin = state.service.backends().into_iter().find(|plugin| plugin.name == *name)?;
@@ -63,6 +64,7 @@ impl Object {
             Self::One(Value::Image(_)) => &[names::IMAGE],
             Self::One(Value::Job(_)) => &[names::JOB],
             Self::One(Value::Backend(_)) => &[names::BACKEND],
+            Self::One(Value::Network(_)) => &[names::NETWORK],
         }
     }
 }
@@ -93,7 +95,7 @@ mod tests {
         assert_eq!(branch("/"), Some(Branch::Top));
         assert_eq!(branch("/org"), Some(Branch::Org));
         assert_eq!(branch("/org/virtualworkspaces1/jobs"), Some(Branch::Collection("jobs")));
-        for path in ["/org/virtualworkspaces1/networks", "/org/virtualworkspaces1/jobs/", "/orga", "/org/virtualworkspaces1"] {
+        for path in ["/org/virtualworkspaces1/users", "/org/virtualworkspaces1/jobs/", "/orga", "/org/virtualworkspaces1"] {
             assert_eq!(branch(path), None, "{path}");
         }
     }

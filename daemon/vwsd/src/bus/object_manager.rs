@@ -55,6 +55,7 @@ fn all(call: &Call) -> Vec<Value> {
         workspaces.chain(images).chain(site.jobs().cloned().map(Value::Job)).collect()
     });
     all.extend(service.hosts().into_iter().map(|shown| Value::Host(Arc::new(shown))));
+    all.extend(service.networks().into_iter().map(|shown| Value::Network(Arc::new(shown))));
     all.extend(service.backends().into_iter().map(|plugin| Value::Backend(Arc::new(plugin))));
     all
 }

@@ -165,7 +165,12 @@ impl Publisher {
             self.compare_policy();
         }
         if event.kind.starts_with("backend.") {
-            self.compare_backends();
+            let now = self.backends().collect();
+            self.compare_all(|place| matches!(place, path::Object::Backend(_)), now);
+        }
+        if event.kind.starts_with("network.") {
+            let now = self.networks().collect();
+            self.compare_all(|place| matches!(place, path::Object::Network(_)), now);
         }
         self.state.subscriptions.tell(Notice::Happened(Arc::clone(event)));
     }
@@ -203,10 +208,9 @@ impl Publisher {
         self.state.subscriptions.tell(Notice::Changed { old, new: Some(new) });
     }
 
-    fn compare_backends(&mut self) {
-        let mut now: BTreeMap<path::Object, Value> = self.backends().collect();
-        let known: Vec<path::Object> =
-            self.told.keys().filter(|place| matches!(place, path::Object::Backend(_))).cloned().collect();
+    /// Compares every object of a kind of which there are few.
+    fn compare_all(&mut self, of_the_kind: fn(&path::Object) -> bool, mut now: BTreeMap<path::Object, Value>) {
+        let known: Vec<path::Object> = self.told.keys().filter(|place| of_the_kind(place)).cloned().collect();
         for place in known {
             let new = now.remove(&place);
             self.compare(place, new);
@@ -227,6 +231,13 @@ impl Publisher {
         })
     }
 
+    fn networks(&self) -> impl Iterator<Item = (path::Object, Value)> + use<> {
+        self.state.service.networks().into_iter().map(|shown| {
+            let value = Value::Network(Arc::new(shown));
+            (value.place(), value)
+        })
+    }
+
     fn now(&self, place: &path::Object) -> Option<Value> {
         let service = &self.state.service;
         match place {
@@ -237,7 +248,7 @@ impl Publisher {
                 let name = HostName::parse(name).ok()?;
                 service.host(&name).ok().map(|shown| Value::Host(Arc::new(shown)))
             }
-            path::Object::Root | path::Object::Backend(_) => None,
+            path::Object::Root | path::Object::Backend(_) | path::Object::Network(_) => None,
         }
     }
 
@@ -248,7 +259,7 @@ impl Publisher {
             workspaces.chain(site.images().cloned().map(Value::Image)).chain(site.jobs().cloned().map(Value::Job)).collect()
         });
         all.extend(service.hosts().into_iter().map(|shown| Value::Host(Arc::new(shown))));
-        all.into_iter().map(|value| (value.place(), value)).chain(self.backends()).collect()
+        all.into_iter().map(|value| (value.place(), value)).chain(self.backends()).chain(self.networks()).collect()
     }
 }
 

@@ -3,9 +3,9 @@
 //! Each interface file owns the table of its properties; here they are looked up by name, listed, and compared.
 
 use super::contract::{Contract, Emits};
-use super::{State, backend, encode, host, image, job, manager, policy, workspace};
+use super::{State, backend, encode, host, image, job, manager, network, policy, workspace};
 use crate::policies::PolicyStatus;
-use crate::service::ShownHost;
+use crate::service::{ShownHost, ShownNetwork};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::sync::Arc;
 use vws_backend::PluginStatus;
@@ -57,6 +57,8 @@ pub enum Value {
     Job(Arc<Job>),
     /// A backend.
     Backend(Arc<PluginStatus>),
+    /// A network.
+    Network(Arc<ShownNetwork>),
 }
 
 /// Calls `$body` with the table and the subject of whatever `$value` is.
@@ -91,6 +93,10 @@ macro_rules! with_table {
                 let ($table, $subject) = (backend::PROPERTIES, subject.as_ref());
                 $body
             }
+            Value::Network(subject) => {
+                let ($table, $subject) = (network::PROPERTIES, subject.as_ref());
+                $body
+            }
         }
     };
 }
@@ -106,6 +112,7 @@ impl Value {
             Self::Image(_) => names::IMAGE,
             Self::Job(_) => names::JOB,
             Self::Backend(_) => names::BACKEND,
+            Self::Network(_) => names::NETWORK,
         }
     }
 
@@ -118,6 +125,7 @@ impl Value {
             Self::Image(image) => path::Object::Image(image.id.0),
             Self::Job(job) => path::Object::Job(job.id.0),
             Self::Backend(plugin) => path::Object::Backend(plugin.name.clone()),
+            Self::Network(shown) => path::Object::Network(shown.network.name.as_str().to_owned()),
         }
     }
 
@@ -126,13 +134,13 @@ impl Value {
         encode::object(&self.place())
     }
 
-    /// Whether the caller may see it. Hosts, backends and the policies' state are for everybody.
+    /// Whether the caller may see it. Hosts, networks, backends and the policies' state are for everybody.
     pub fn visible(&self, state: &State, caller: &Caller) -> bool {
         match self {
             Self::Workspace(workspace) => state.service.may_view(caller, workspace),
             Self::Image(image) => state.service.may_view_image(caller, image),
             Self::Job(job) => state.service.may_view_job(caller, job),
-            Self::Manager(_) | Self::Policy(_) | Self::Host(_) | Self::Backend(_) => true,
+            Self::Manager(_) | Self::Policy(_) | Self::Host(_) | Self::Backend(_) | Self::Network(_) => true,
         }
     }
 
@@ -186,6 +194,7 @@ pub fn handled(interface: &str) -> Vec<&'static str> {
         names::IMAGE => of(image::PROPERTIES),
         names::JOB => of(job::PROPERTIES),
         names::BACKEND => of(backend::PROPERTIES),
+        names::NETWORK => of(network::PROPERTIES),
         _ => Vec::new(),
     }
 }

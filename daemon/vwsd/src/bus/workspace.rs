@@ -55,6 +55,7 @@ pub const PROPERTIES: &[Property<Workspace>] = &[
     Property { name: "DiskGib", get: |workspace| workspace.resources.disk_gib.into() },
     Property { name: "LeaseUntil", get: |workspace| workspace.lease.until.map_or(0, |at| at.0).into() },
     Property { name: "LeaseAction", get: |workspace| workspace.lease.action.name().into() },
+    Property { name: "Nics", get: |workspace| Variant::from(workspace.spec.nics.iter().map(encode::nic).collect::<Vec<_>>()) },
     Property { name: "Labels", get: |workspace| pairs(&workspace.spec.labels) },
     Property { name: "Snapshots", get: |workspace| encode::snapshots(&workspace.snapshots) },
     Property { name: "CreatedAt", get: |workspace| workspace.created_at.0.into() },

@@ -1,10 +1,10 @@
 //! Domain records -> plugin documents. The only place where the daemon says to a plugin what a machine is.
 
 use crate::operate::engine::StepError;
-use serde_json::Value;
+use serde_json::{Value, json};
 use vws_domain::{
-    Boot, BundleDisk, BundleId, BundleImage, DiskFormat, DiskLimits, Error, Firmware, HostName, Manifest, Nic, NicNetwork,
-    Origin, Result, Site, Timestamp, Workspace, WorkspaceId,
+    Boot, BundleDisk, BundleId, BundleImage, DiskFormat, DiskLimits, Error, Firmware, HostName, Manifest, Network, Nic,
+    NicNetwork, Origin, Result, Site, Timestamp, Workspace,
 };
 use vws_plugin_api::doc;
 
@@ -39,15 +39,6 @@ pub const PLUGIN_STATE_BYTES: usize = 64 * 1024;
 #[must_use]
 pub fn reference(host: &HostName, workspace: &Workspace) -> doc::WorkspaceRef {
     doc::WorkspaceRef { host: host.to_string(), workspace: workspace.id.to_string(), plugin_state: plugin_state(workspace) }
-}
-
-/// A MAC address for a workspace's NIC, made from the workspace's id: the same on every host.
-#[must_use]
-pub fn mac_of(id: WorkspaceId, index: usize) -> String {
-    // The low bits of a time-ordered id are its random ones.
-    let bits = (id.0 as u64).wrapping_add((index as u64).wrapping_mul(0x1_0001));
-    let [.., a, b, c] = bits.to_be_bytes();
-    format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
 }
 
 /// The digests that a host must have before the machine can be staged there.
@@ -117,7 +108,7 @@ pub fn machine(site: &Site, workspace: &Workspace) -> Result<doc::MachineDoc> {
             kib_per_second: limits.kib_per_second,
         });
     }
-    let nics = spec.nics.iter().map(nic_document).collect();
+    let nics = spec.nics.iter().map(|nic| nic_document(site, nic)).collect::<Result<_>>()?;
     Ok(doc::MachineDoc {
         workspace: workspace.id.to_string(),
         name: spec.name.clone(),
@@ -129,7 +120,7 @@ pub fn machine(site: &Site, workspace: &Workspace) -> Result<doc::MachineDoc> {
         boot: boot.ok_or_else(|| gone(workspace))?,
         disks,
         nics,
-        seed: seed(workspace)?,
+        seed: seed(site, workspace)?,
         deployment: workspace.deployments,
     })
 }
@@ -242,27 +233,79 @@ fn boot_document(boot: &Boot) -> doc::BootDoc {
     }
 }
 
-fn nic_document(nic: &Nic) -> doc::NicDoc {
-    let (kind, source) = match &nic.network {
-        NicNetwork::User => ("user", ""),
-        NicNetwork::Bridge(name) => ("bridge", name.as_str()),
-        NicNetwork::Network(name) => ("network", name.as_str()),
+/// The site's network that a NIC names. A network with live workspaces on it cannot be removed.
+///
+/// # Errors
+/// NotFound.
+fn network_of<'a>(site: &'a Site, nic: &Nic) -> Result<Option<&'a Network>> {
+    match &nic.network {
+        NicNetwork::Named(name) => {
+            site.network(name).map(|network| Some(network.as_ref())).ok_or_else(|| Network::not_found(name))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn nic_document(site: &Site, nic: &Nic) -> Result<doc::NicDoc> {
+    let network = network_of(site, nic)?;
+    let (kind, source) = match (&nic.network, network) {
+        (NicNetwork::Bridge(name), _) => ("bridge", name.as_str()),
+        (NicNetwork::Network(name), _) => ("network", name.as_str()),
+        (NicNetwork::Named(_), Some(network)) => (network.kind.name(), network.source.as_str()),
+        (NicNetwork::User | NicNetwork::Named(_), _) => ("user", ""),
     };
-    doc::NicDoc {
+    Ok(doc::NicDoc {
         mac: nic.mac.clone(),
         kind: kind.to_owned(),
         source: source.to_owned(),
         inbound_kib_per_second: nic.limits.inbound_kib_per_second,
         outbound_kib_per_second: nic.limits.outbound_kib_per_second,
-        addresses: Vec::new(),
-        anti_spoofing: false,
-        dhcp: false,
+        addresses: with_prefix(nic, network).into_iter().collect(),
+        anti_spoofing: network.is_some_and(|network| network.anti_spoofing),
+        dhcp: nic.address.is_some() && network.is_some_and(|network| network.dhcp),
+    })
+}
+
+/// The NIC's address with the length of its subnet's prefix, `10.0.0.5/24`.
+fn with_prefix(nic: &Nic, network: Option<&Network>) -> Option<String> {
+    let pool = network?.pool.as_ref()?;
+    Some(format!("{}/{}", nic.address?, pool.subnet.prefix()))
+}
+
+/// The NoCloud network configuration, version 2, that tells the guest its addresses; empty if it has none of ours, so that the
+/// guest does what it does by default. NICs are found by their MAC: the names that guests give them differ. A NIC without an
+/// address of ours asks by DHCP. The first NIC with a gateway is the way out; a second one would compete with it.
+fn network_config(site: &Site, workspace: &Workspace) -> Result<String> {
+    if workspace.spec.nics.iter().all(|nic| nic.address.is_none()) {
+        return Ok(String::new());
     }
+    let mut ethernets = serde_json::Map::new();
+    let mut way_out = false;
+    for (index, nic) in workspace.spec.nics.iter().enumerate() {
+        let network = network_of(site, nic)?;
+        let mut config = serde_json::Map::from_iter([("match".to_owned(), json!({ "macaddress": nic.mac }))]);
+        match (with_prefix(nic, network), network.and_then(|network| network.pool.as_ref())) {
+            (Some(address), Some(pool)) => {
+                config.insert("addresses".to_owned(), json!([address]));
+                if let Some(gateway) = pool.gateway.filter(|_| !way_out) {
+                    way_out = true;
+                    config.insert("routes".to_owned(), json!([{ "to": "0.0.0.0/0", "via": gateway }]));
+                }
+                if !pool.dns.is_empty() {
+                    config.insert("nameservers".to_owned(), json!({ "addresses": pool.dns }));
+                }
+            }
+            _ => drop(config.insert("dhcp4".to_owned(), json!(true))),
+        }
+        ethernets.insert(format!("nic{index}"), Value::Object(config));
+    }
+    serde_json::to_string_pretty(&json!({ "version": 2, "ethernets": ethernets }))
+        .map_err(|error| Error::internal(workspace.object(), error.to_string()))
 }
 
 /// The NoCloud seed. The instance-id changes with each deployment, so that cloud-init runs again; a resume from a bundle is no new
 /// deployment. YAML is a superset of JSON, so the strings are written as JSON: no value can break out of its place.
-fn seed(workspace: &Workspace) -> Result<doc::SeedDoc> {
+fn seed(site: &Site, workspace: &Workspace) -> Result<doc::SeedDoc> {
     let spec = &workspace.spec;
     let quoted = |text: &str| serde_json::to_string(text).map_err(|error| Error::internal(workspace.object(), error.to_string()));
     let mut meta = format!(
@@ -276,5 +319,123 @@ fn seed(workspace: &Workspace) -> Result<doc::SeedDoc> {
             meta.push_str(&format!("  - {}\n", quoted(key)?));
         }
     }
-    Ok(doc::SeedDoc { meta_data: meta, user_data: spec.user_data.clone(), network_config: spec.network_config.clone() })
+    // Who brings a configuration of his own is taken at his word; his addresses are held and shown all the same.
+    let network_config =
+        if spec.network_config.is_empty() { network_config(site, workspace)? } else { spec.network_config.clone() };
+    Ok(doc::SeedDoc { meta_data: meta, user_data: spec.user_data.clone(), network_config })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{network_config, nic_document};
+    use serde_json::Value;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use vws_domain::{
+        Cause, Change, EndAction, ImageRef, Lease, Network, NetworkKind, NetworkName, Nic, NicNetwork, Pool, Resources, Site,
+        Spec, State, Subnet, Target, Timestamp, Workspace, WorkspaceId,
+    };
+
+    fn network(name: &str, kind: NetworkKind, subnet: &str, gateway: &str) -> Change {
+        Change::PutNetwork(Arc::new(Network {
+            name: NetworkName::parse(name).unwrap(),
+            kind,
+            source: "br0".to_owned(),
+            pool: Some(Pool {
+                subnet: Subnet::parse(subnet).unwrap(),
+                gateway: gateway.parse().ok(),
+                dns: vec!["9.9.9.9".parse().unwrap()],
+                ranges: Vec::new(),
+            }),
+            dhcp: kind == NetworkKind::Network,
+            anti_spoofing: true,
+            labels: BTreeMap::new(),
+            enabled: true,
+            version: 1,
+        }))
+    }
+
+    fn nic(network: &str, mac: &str, address: &str) -> Nic {
+        let network = NicNetwork::Named(NetworkName::parse(network).unwrap());
+        Nic { mac: mac.to_owned(), address: address.parse().ok(), ..Nic::on(network) }
+    }
+
+    fn workspace(nics: Vec<Nic>) -> Workspace {
+        Workspace {
+            id: WorkspaceId(1),
+            owner: 1,
+            owner_name: String::new(),
+            group: String::new(),
+            spec: Spec { nics, ..Spec::new("web", ImageRef::Name("a".to_owned())) },
+            images: Vec::new(),
+            resources: Resources::default(),
+            state: State::Reserved,
+            target: Target::Running,
+            cause: Cause::default(),
+            host: None,
+            job: None,
+            lease: Lease {
+                from: Timestamp(0),
+                until: None,
+                action: EndAction::Stop,
+                grace_seconds: 0,
+                deferred_until: None,
+                ended: false,
+            },
+            bundle: None,
+            plugin_state: String::new(),
+            snapshots: Vec::new(),
+            deployments: 1,
+            version: 1,
+            created_at: Timestamp(0),
+            changed_at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn guests_are_told_their_addresses_and_one_way_out() {
+        let mut site = Site::default();
+        site.apply(&network("lan", NetworkKind::Bridge, "10.0.0.0/24", "10.0.0.1"));
+        site.apply(&network("san", NetworkKind::Network, "10.1.0.0/16", "10.1.0.1"));
+        let nics = vec![
+            nic("lan", "52:54:00:00:00:01", "10.0.0.5"),
+            nic("san", "52:54:00:00:00:02", "10.1.0.9"),
+            Nic { mac: "52:54:00:00:00:03".to_owned(), ..Nic::on(NicNetwork::User) },
+        ];
+        let text = network_config(&site, &workspace(nics.clone())).unwrap();
+        let config: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            config,
+            serde_json::json!({ "version": 2, "ethernets": {
+                "nic0": {
+                    "match": { "macaddress": "52:54:00:00:00:01" }, "addresses": ["10.0.0.5/24"],
+                    "routes": [{ "to": "0.0.0.0/0", "via": "10.0.0.1" }], "nameservers": { "addresses": ["9.9.9.9"] }
+                },
+                "nic1": {
+                    "match": { "macaddress": "52:54:00:00:00:02" }, "addresses": ["10.1.0.9/16"],
+                    "nameservers": { "addresses": ["9.9.9.9"] }
+                },
+                "nic2": { "match": { "macaddress": "52:54:00:00:00:03" }, "dhcp4": true }
+            } })
+        );
+        let documents: Vec<_> = nics.iter().map(|nic| nic_document(&site, nic).unwrap()).collect();
+        let said: Vec<_> = documents
+            .iter()
+            .map(|nic| (nic.kind.as_str(), nic.source.as_str(), nic.addresses.join(""), nic.anti_spoofing, nic.dhcp))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                ("bridge", "br0", "10.0.0.5/24".to_owned(), true, false),
+                ("network", "br0", "10.1.0.9/16".to_owned(), true, true),
+                ("user", "", String::new(), false, false)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_guest_without_addresses_of_ours_is_left_to_its_default() {
+        let user = Nic { mac: "52:54:00:00:00:03".to_owned(), ..Nic::on(NicNetwork::User) };
+        assert_eq!(network_config(&Site::default(), &workspace(vec![user])).unwrap(), "");
+    }
 }

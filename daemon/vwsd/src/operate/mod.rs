@@ -19,7 +19,7 @@ mod restore;
 mod serialize;
 mod snapshot;
 
-pub use document::{mac_of, reference as reference_document};
+pub use document::reference as reference_document;
 pub use engine::{past_return, steps_of};
 pub use image::{blocking, open_path};
 pub use lease::{NewJob, begin, serialize_job};

@@ -142,7 +142,7 @@ pub(super) fn ask(
     }
     if verb == Verb::Restore {
         request.host = host;
-        request.needs = admit::needs(&workspace.spec, boot.as_ref());
+        request.needs = admit::needs(site, &workspace.spec, boot.as_ref());
         if let Some(bundle) = workspace.bundle.and_then(|id| site.bundle(id)) {
             request.needs.extend(vws_bundle::parse(&bundle.manifest)?.needs());
             request.needs.sort_unstable();
@@ -151,7 +151,7 @@ pub(super) fn ask(
         }
         usable(&request.images)?;
     }
-    Ok(Asked { request, caller: caller.clone(), workspace: Some(Arc::clone(workspace)) })
+    Ok(Asked { request, caller: caller.clone(), workspace: Some(Arc::clone(workspace)), fresh: None })
 }
 
 /// The lease that running anew brings: the old one while it lasts, else a new one of the length that was permitted.
@@ -516,7 +516,7 @@ fn ask_to_cancel(site: &Site, caller: &Caller, job: &Job) -> Result<Option<Asked
         (None, None) if job.state.ended() => return Ok(None),
         (None, None) => admit::request_named(Verb::SiteManage, job.kind.name(), Vec::new()),
     };
-    Ok(Some(Asked { request, caller: caller.clone(), workspace: None }))
+    Ok(Some(Asked { request, caller: caller.clone(), workspace: None, fresh: None }))
 }
 
 /// The job that an action is.

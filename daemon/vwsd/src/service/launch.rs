@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use vws_domain::{
     Boot, Caller, Cause, Change, DiskFormat, DiskSource, Error, ErrorKind, Firmware, Image, ImageId, ImageRef, ImageState, JobId,
-    JobKind, Lease, Result, Site, Spec, State, Timestamp, Visibility, Workspace, WorkspaceId,
+    JobKind, Lease, Network, NicNetwork, Result, Site, Spec, State, Timestamp, Visibility, Workspace, WorkspaceId,
 };
 
 /// What was found out about images that are named by path or URL, before admission: that needs I/O, which admission never does.
@@ -102,6 +102,8 @@ pub(super) struct Prepared {
     pub(super) images: Vec<Option<Arc<Image>>>,
     /// Images to be made.
     new: Vec<(Arc<Image>, Source)>,
+    /// The id that the workspace will have.
+    workspace: WorkspaceId,
     /// What is judged.
     pub(super) asked: Asked,
 }
@@ -139,6 +141,13 @@ pub(super) fn prepare(
         && site.host(host).is_none()
     {
         return Err(Error::new(ErrorKind::NotFound, format!("host `{host}`"), "not found", "`vws host list` shows the hosts"));
+    }
+    for nic in &spec.nics {
+        if let NicNetwork::Named(name) = &nic.network
+            && site.network(name).is_none()
+        {
+            return Err(Network::not_found(name));
+        }
     }
     let mut new = Vec::new();
     let mut resolve = |reference: &ImageRef| -> Result<Arc<Image>> {
@@ -197,9 +206,10 @@ pub(super) fn prepare(
     for (disk, size) in spec.data_disks.iter_mut().zip(sizes) {
         disk.size_gib = size;
     }
-    let request = admit::request_launch(&spec, &group, &images);
-    let asked = Asked { request, caller: caller.clone(), workspace: None };
-    Ok(Prepared { spec, images, new, asked })
+    let request = admit::request_launch(site, &spec, &group, &images);
+    let workspace = WorkspaceId(id());
+    let asked = Asked { request, caller: caller.clone(), workspace: None, fresh: Some(workspace) };
+    Ok(Prepared { spec, images, new, workspace, asked })
 }
 
 /// The size of a disk made from an image: what was asked, at least the image's own.
@@ -230,7 +240,7 @@ impl Service {
     /// Creates a workspace. The answer comes when it is durable; the job brings it to its target state.
     ///
     /// # Errors
-    /// InvalidArgument, NotFound (image, host), AlreadyExists (name), AccessDenied, QuotaExceeded, NoHost, PolicyFailure, Conflict.
+    /// InvalidArgument, NotFound (image, host), AlreadyExists (name), AccessDenied, QuotaExceeded, NoAddress, NoHost, PolicyFailure, Conflict.
     pub async fn launch(&self, caller: &Caller, spec: Spec, options: CallOptions) -> Result<Launched> {
         let spec = spec.validated()?;
         let digest = digest_of(&format!("launch {spec:?}"));
@@ -249,7 +259,7 @@ impl Service {
                 let prepared = prepare(tx.site, &caller, spec, &pointers, tx.now, &|| tx.id())?;
                 let site = tx.site;
                 let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, prepared.asked, false));
-                let workspace = WorkspaceId(tx.id());
+                let workspace = prepared.workspace;
                 let job = JobId(tx.id());
                 judged.record(tx, judged.refusal.is_none().then_some(workspace))?;
                 let mut spec = prepared.spec;
@@ -260,9 +270,8 @@ impl Service {
                 spec.vcpus_max = spec.vcpus_max.max(spec.vcpus);
                 let duration = judged.request.duration_seconds;
                 spec.lease_seconds = duration;
-                for (index, nic) in spec.nics.iter_mut().enumerate().filter(|(_, nic)| nic.mac.is_empty()) {
-                    nic.mac = crate::operate::mac_of(workspace, index);
-                }
+                // With their MACs and addresses.
+                spec.nics.clone_from(&judged.request.nics);
                 let mut create = CreateArgs::default();
                 for (image, source) in prepared.new {
                     create.imports.push(ImportArgs {
@@ -314,6 +323,7 @@ impl Service {
                         created_at: now,
                         changed_at: now,
                     },
+                    judged.addresses,
                 );
                 remember(tx, &caller, &options, &digest, Some(workspace), Some(job), None);
                 Ok(Launched { workspace, job })

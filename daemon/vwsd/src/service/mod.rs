@@ -8,6 +8,7 @@ mod backup;
 mod hosts;
 mod images;
 mod launch;
+mod networks;
 mod resize;
 mod site;
 
@@ -15,6 +16,7 @@ pub use resize::SnapshotAct;
 
 pub(crate) use backup::clear_scratch;
 pub(crate) use hosts::{changed_host, new_host, put_probe};
+pub(crate) use networks::{changed_network, keeps_held, new_network};
 
 use crate::admit;
 use crate::config::Admission;
@@ -29,7 +31,8 @@ use tokio::sync::broadcast;
 use vws_backend::Backends;
 use vws_domain::{
     AnsweredRequest, Caller, Change, Decision, DecisionId, DiskFormat, Error, ErrorKind, Event, Firmware, Grant, Host, HostName,
-    Image, ImageId, Job, JobId, Resize, Resources, Result, Site, Spec, Timestamp, Verb, Visibility, Workspace, WorkspaceId,
+    Image, ImageId, Job, JobId, Network, NetworkKind, Resize, Resources, Result, Site, Spec, Timestamp, Verb, Visibility,
+    Workspace, WorkspaceId,
 };
 use vws_library::Library;
 use vws_store::Store;
@@ -155,6 +158,42 @@ pub struct HostChange {
     pub reserve_disk_gib: Option<u64>,
     /// Whether it takes new workspaces.
     pub enabled: Option<bool>,
+}
+
+/// A network as an administrator describes it; `None` leaves it, or means the default for a new one.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkChange {
+    /// Kind: required for a new network, cannot be changed.
+    pub kind: Option<NetworkKind>,
+    /// Bridge or network of the hypervisor, by its name on the hosts.
+    pub source: Option<String>,
+    /// Subnet, `10.0.0.0/24`; empty: no pool.
+    pub subnet: Option<String>,
+    /// Gateway; empty: none.
+    pub gateway: Option<String>,
+    /// Name servers.
+    pub dns: Option<Vec<String>>,
+    /// Ranges, `10.0.0.10-10.0.0.99`; empty: the whole subnet.
+    pub ranges: Option<Vec<String>>,
+    /// Whether addresses are entered into the hypervisor's DHCP.
+    pub dhcp: Option<bool>,
+    /// Whether forged packets are stopped (default: if it has a subnet).
+    pub anti_spoofing: Option<bool>,
+    /// Labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Whether new workspaces may be on it.
+    pub enabled: Option<bool>,
+}
+
+/// A network with what is free on it.
+#[derive(Clone, Debug)]
+pub struct ShownNetwork {
+    /// The network.
+    pub network: Arc<Network>,
+    /// Addresses of its pool that nobody holds.
+    pub free: u64,
+    /// Addresses that are held.
+    pub held: u64,
 }
 
 /// What to explain.

@@ -55,7 +55,7 @@ pub(super) fn prepare(site: &Site, caller: &Caller, workspace: &Arc<Workspace>, 
     let mut asked = ask(site, caller, workspace, Verb::Resize, None, None)?;
     let boot: Option<Boot> = root.map(|image| image.boot.clone());
     asked.request.resources = resources_of(site, &wanted);
-    asked.request.needs = admit::needs(&wanted.spec, boot.as_ref());
+    asked.request.needs = admit::needs(site, &wanted.spec, boot.as_ref());
     Ok((asked, sizes))
 }
 

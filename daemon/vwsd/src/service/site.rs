@@ -5,7 +5,7 @@ use crate::admit::{self, Asked};
 use crate::policies::PolicyStatus;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use vws_domain::{Caller, Decision, DecisionId, Error, ErrorKind, Event, Result, Verb, VerdictKind};
+use vws_domain::{Caller, Decision, DecisionId, Error, ErrorKind, Event, NicNetwork, Result, Site, Verb, VerdictKind, Workspace};
 use vws_store::DecisionFilter;
 
 /// Decisions that one question is answered with, at most.
@@ -221,6 +221,8 @@ impl Service {
             if !rebuilt.same_sums(&projection)
                 || rebuilt.workspaces().ne(projection.workspaces())
                 || rebuilt.reservations().ne(projection.reservations())
+                || rebuilt.networks().ne(projection.networks())
+                || rebuilt.addresses().all().ne(projection.addresses().all())
             {
                 findings.push(finding(
                     "error",
@@ -249,6 +251,7 @@ impl Service {
                 ));
             }
         }
+        findings.extend(doctor_addresses(&projection));
         let used: BTreeSet<String> = projection.images().flat_map(|image| image.digests()).map(str::to_owned).collect();
         let library = Arc::clone(&self.library);
         let (blobs, bundles) = crate::operate::blocking(move || Ok((library.list_blobs()?, library.list_bundles()?))).await?;
@@ -354,7 +357,8 @@ impl Service {
 
     /// The gate without a record.
     async fn judge_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
-        let asked = Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None };
+        let asked =
+            Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None, fresh: None };
         let policies = Arc::clone(&self.policies);
         let judged = self
             .core
@@ -364,10 +368,58 @@ impl Service {
     }
 
     pub(super) async fn gate_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
-        let asked = Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None };
+        let asked =
+            Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None, fresh: None };
         let policies = Arc::clone(&self.policies);
         self.core.transact(move |tx| admit::gate(tx, &policies, asked).map(drop)).await
     }
+}
+
+/// Whether every address that is held is that of a NIC, every NIC's address is held for it, and no MAC is there twice.
+fn doctor_addresses(site: &Site) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut wrong = |object: String, fact: String| findings.push(finding("error", &object, &fact, "report it"));
+    let mut macs: BTreeMap<&str, &Workspace> = BTreeMap::new();
+    for workspace in site.workspaces() {
+        let mut count = 0;
+        for (index, nic) in workspace.spec.nics.iter().enumerate() {
+            if let Some(other) = macs.insert(&nic.mac, workspace) {
+                wrong(workspace.object(), format!("has MAC {}, as {} ({}) has", nic.mac, other.object(), other.id));
+            }
+            let (NicNetwork::Named(network), Some(address)) = (&nic.network, nic.address) else { continue };
+            count += 1;
+            let held = site.addresses().get(network, address).is_some_and(|pair| {
+                pair.released_at.is_none()
+                    && pair.workspace == workspace.id
+                    && pair.nic as usize == index
+                    && pair.mac.to_string() == nic.mac
+            });
+            if !held {
+                wrong(workspace.object(), format!("has address {address} of network `{network}`, and it is not held for it"));
+            }
+        }
+        let reserved = site.reservation(workspace.id).map_or(0, |reservation| reservation.addresses);
+        if reserved != count {
+            wrong(workspace.object(), format!("has {count} addresses, and {reserved} are counted"));
+        }
+    }
+    for pair in site.addresses().all().filter(|pair| pair.released_at.is_none()) {
+        let has = site.workspace(pair.workspace).and_then(|holder| holder.spec.nics.get(pair.nic as usize));
+        if has.is_none_or(|nic| nic.address != Some(pair.address)) {
+            wrong(
+                format!("address {} of network `{}`", pair.address, pair.network),
+                format!("is held for workspace {} (`{}`), which does not have it", pair.workspace, pair.name),
+            );
+        }
+        if site.network(&pair.network).is_none() {
+            wrong(format!("address {}", pair.address), format!("is of network `{}`, which does not exist", pair.network));
+        }
+    }
+    if findings.is_empty() && site.networks().next().is_some() {
+        let held = site.addresses().all().filter(|pair| pair.released_at.is_none()).count();
+        findings.push(finding("ok", "addresses", &format!("{held} are held, each by one NIC"), ""));
+    }
+    findings
 }
 
 /// Bytes of policy sources that one check takes.
