@@ -4,14 +4,15 @@
 
 use crate::host::{Host, lock};
 use crate::machine::{self, Machine};
-use crate::{console, probe, settings};
+use crate::{console, probe, settings, stats};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use vws_plugin_api::doc::{
-    Concurrency, Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, ImageListing, ImagePut,
-    ImageRemove, ImagesMissing, ImagesPresent, LogDoc, MachineArgs, MachineStatus, SavedDisk, VERSION, WorkspaceExport,
+    Concurrency, Description, Exported, Failure, HostFacts, HostListing, HostOpen, HostProbe, HostRef, HostStats, ImageListing,
+    ImagePut, ImageRemove, ImagesMissing, ImagesPresent, LogDoc, MachineArgs, MachineResize, MachineStatus, MigrateArgs,
+    MigratePrepare, MigrationOffer, Resized, SavedDisk, SnapshotArgs, SnapshotListing, VERSION, WorkspaceExport, WorkspaceForget,
     WorkspaceImport, WorkspaceRef, WorkspaceStop, codes, methods,
 };
 use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
@@ -81,6 +82,15 @@ impl Backend for Kvm {
                 methods::CONSOLE,
                 methods::LOG,
                 methods::DESTROY,
+                methods::HOST_STATS,
+                methods::RESIZE,
+                methods::MIGRATE_PREPARE,
+                methods::MIGRATE,
+                methods::FORGET,
+                methods::SNAPSHOT,
+                methods::REVERT,
+                methods::SNAPSHOT_REMOVE,
+                methods::SNAPSHOTS,
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -208,6 +218,42 @@ impl Backend for Kvm {
 
     fn destroy(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
         self.change(&args.host, &args.workspace, call, |machine| machine.destroy())
+    }
+
+    fn host_stats(&self, args: HostRef, call: &mut Call) -> Outcome<HostStats> {
+        stats::of(&self.host(&args.host)?, call)
+    }
+
+    fn resize(&self, args: MachineResize, call: &mut Call) -> Outcome<Resized> {
+        self.change(&args.host, &args.machine.workspace, call, |machine| machine.resize(&args))
+    }
+
+    fn migrate_prepare(&self, args: MigratePrepare, call: &mut Call) -> Outcome<MigrationOffer> {
+        self.change(&args.host, &args.machine.workspace, call, |machine| machine.migrate_prepare(&args))
+    }
+
+    fn migrate(&self, args: MigrateArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.machine.workspace, call, |machine| machine.migrate(&args))
+    }
+
+    fn forget(&self, args: WorkspaceForget, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.workspace, call, |machine| machine.forget(&args))
+    }
+
+    fn snapshot(&self, args: SnapshotArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.machine.workspace, call, |machine| machine.snapshot(&args))
+    }
+
+    fn revert(&self, args: SnapshotArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.machine.workspace, call, |machine| machine.revert(&args))
+    }
+
+    fn snapshot_remove(&self, args: SnapshotArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        self.change(&args.host, &args.machine.workspace, call, |machine| machine.snapshot_remove(&args))
+    }
+
+    fn snapshots(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<SnapshotListing> {
+        Machine::new(&self.host(&args.host)?, &args.workspace, call)?.snapshots()
     }
 }
 

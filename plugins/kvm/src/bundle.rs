@@ -6,12 +6,14 @@
 
 use crate::events;
 use crate::machine::{self, Machine, Virtual, check};
+use crate::network;
 use crate::probe;
 use crate::qcow2;
 use crate::readback::Element;
+use crate::resize;
 use crate::storage::{SAVED_MAGIC, Site, Trouble, is_digest, names};
 use crate::stream::{self, Source};
-use crate::xml::{self, Tree};
+use crate::xml::{self, Size, Tree};
 use std::os::fd::OwnedFd;
 use virt::domain::Domain;
 use virt::error::{Error, ErrorNumber};
@@ -127,6 +129,30 @@ pub fn has_nvram(machine: &MachineDoc) -> bool {
 
 fn needed(site: &Site, name: &str) -> Result<StorageVol, Trouble> {
     site.seek(name)?.ok_or_else(|| Failure::new(codes::NOT_FOUND, format!("volume `{name}` is not on the host")).into())
+}
+
+/// How large the machine was when its memory was saved. These numbers are all that is taken from the definition in the memory file,
+/// and only up to what the machine may have: memory can go on under no others.
+fn saved_size(site: &Site, workspace: &str, machine: &MachineDoc) -> Result<Size, Trouble> {
+    let embedded = Element::parse(&site.save_image_xml_desc(&site.path(&names::memory(workspace)), 0)?)?;
+    let (was, may) = (resize::size_of(&embedded), Size::of(machine));
+    let fits = (1..=may.vcpus_max).contains(&was.vcpus)
+        && (was.vcpus..=may.vcpus_max).contains(&was.vcpus_max)
+        && (was.each.is_empty() || was.each.len() as u64 == was.vcpus_max)
+        && (1..=may.memory_max_kib).contains(&was.memory_kib)
+        && (was.memory_kib..=may.memory_max_kib).contains(&was.memory_max_kib);
+    if fits {
+        return Ok(was);
+    }
+    Err(Failure::new(
+        codes::INVALID,
+        format!(
+            "its memory was saved with {} of {} vCPUs and {} of {} KiB, which is more than the {} vCPUs and {} KiB that it may have",
+            was.vcpus, was.vcpus_max, was.memory_kib, was.memory_max_kib, may.vcpus_max, may.memory_max_kib
+        ),
+    )
+    .remedy("restore it with the size that it had")
+    .into())
 }
 
 impl Machine<'_> {
@@ -432,18 +458,28 @@ impl Machine<'_> {
             return Err(self.wrong_state("its memory is not saved on the host").remedy("start it, or import its bundle"));
         };
         self.runs_here(&saved.accelerator)?;
-        let plan = self.plan(machine, Some(saved))?;
+        let mut plan = self.plan(machine, Some(saved))?;
         let paused = args.paused;
         self.call.progress("restore memory", 0, 0);
         let restored = self.work("restore the machine's memory", move |site, workspace| {
+            plan.now = Some(saved_size(site, workspace, &plan.machine)?);
             let frame = plan.frame(site);
             let xml = xml::domain(&plan.machine, &frame)?;
+            network::prepare(site, &plan.machine)?;
             plan.define(site)?;
             if site.find(&names::console(workspace))?.is_none() {
                 site.new_log(workspace)?;
             }
             let flags = if paused { sys::VIR_DOMAIN_SAVE_PAUSED } else { sys::VIR_DOMAIN_SAVE_RUNNING };
-            Ok(site.restore_domain_flags(&site.path(&names::memory(workspace)), Some(&xml), flags)?)
+            site.restore_domain_flags(&site.path(&names::memory(workspace)), Some(&xml), flags)?;
+            if plan.now.as_ref().is_some_and(|now| now.memory_kib != Size::of(&plan.machine).memory_kib)
+                && let Some(domain) = machine::find(site, workspace)?
+            {
+                // It goes on with what it had; where a balloon cannot move, a resize says so.
+                let wanted = Size::of(&plan.machine).memory_kib;
+                let _stays_as_it_was = domain.set_memory_flags(wanted, sys::VIR_DOMAIN_AFFECT_LIVE);
+            }
+            Ok(())
         });
         if let Err(failure) = restored {
             let unknown =

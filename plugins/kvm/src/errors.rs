@@ -3,7 +3,7 @@
 //! Owns: which code, whether to try again, which remedy. Must not know: what was being done, except as a text.
 
 use std::io;
-use virt::error::{Error, ErrorNumber};
+use virt::error::{Error, ErrorDomain, ErrorNumber};
 use vws_plugin_api::doc::{Failure, Retry, codes};
 
 /// The failure for a libvirt error met while doing `what` to `object`.
@@ -26,6 +26,10 @@ pub fn libvirt(error: &Error, what: &str, object: &str) -> Failure {
                 | ErrorNumber::GnutlsError
                 | ErrorNumber::AuthFailed,
             ) => (codes::UNREACHABLE, Retry::Later, "see that libvirt runs on the host and that its URI is right"),
+            // "client socket is closed", "connection closed due to keepalive timeout".
+            Some(ErrorNumber::InternalError) if error.domain().is(ErrorDomain::Rpc) => {
+                (codes::UNREACHABLE, Retry::Later, "see that libvirt runs on the host and that its URI is right")
+            }
             Some(ErrorNumber::SystemError) if connection_gone(said) => {
                 (codes::UNREACHABLE, Retry::Later, "see that libvirt runs on the host and that its URI is right")
             }

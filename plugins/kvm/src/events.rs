@@ -165,6 +165,133 @@ pub fn abort(domain: &Domain) -> Result<(), Error> {
     if unsafe { sys::virDomainAbortJob(domain.as_ptr()) } < 0 { Err(Error::last_error()) } else { Ok(()) }
 }
 
+/// Changes the limits of a running machine's disk: names and values.
+pub fn tune_disk(domain: &Domain, disk: &str, values: &[(&str, u64)]) -> Result<(), Error> {
+    let disk = CString::new(disk)?;
+    with_parameters(values, |parameters, count| {
+        // SAFETY: the domain is valid as long as it is borrowed, the name is a C string, the parameters are as many as said.
+        unsafe { sys::virDomainSetBlockIoTune(domain.as_ptr(), disk.as_ptr(), parameters, count, sys::VIR_DOMAIN_AFFECT_LIVE) }
+    })
+}
+
+/// Changes how a running machine is scheduled: names and values.
+pub fn tune_cpu(domain: &Domain, values: &[(&str, u64)]) -> Result<(), Error> {
+    with_parameters(values, |parameters, count| {
+        // SAFETY: the domain is valid as long as it is borrowed, the parameters are as many as said.
+        unsafe { sys::virDomainSetSchedulerParametersFlags(domain.as_ptr(), parameters, count, sys::VIR_DOMAIN_AFFECT_LIVE) }
+    })
+}
+
+fn with_parameters(values: &[(&str, u64)], call: impl FnOnce(sys::virTypedParameterPtr, c_int) -> c_int) -> Result<(), Error> {
+    let mut parameters: sys::virTypedParameterPtr = std::ptr::null_mut();
+    let (mut count, mut most) = (0, 0);
+    let mut done = Ok(());
+    for (name, value) in values {
+        let name = CString::new(*name)?;
+        // SAFETY: libvirt owns and grows the list; the name is a C string that it copies.
+        if unsafe { sys::virTypedParamsAddULLong(&mut parameters, &mut count, &mut most, name.as_ptr(), *value) } < 0 {
+            done = Err(Error::last_error());
+        }
+    }
+    if done.is_ok() && call(parameters, count) < 0 {
+        done = Err(Error::last_error());
+    }
+    // SAFETY: the list is the one that libvirt made above, and nobody holds it any more.
+    unsafe { sys::virTypedParamsFree(parameters, count) };
+    done
+}
+
+/// Figures of a domain: its name, and each number that libvirt tells.
+pub type Figures = (String, Vec<(String, u64)>);
+
+/// The numbers of a list of parameters that libvirt answered.
+///
+/// # Safety
+/// `parameters` has to lead to so many parameters of libvirt's, or be null for none.
+unsafe fn numbers(parameters: sys::virTypedParameterPtr, count: c_int) -> Vec<(String, u64)> {
+    let mut numbers = Vec::new();
+    if parameters.is_null() {
+        return numbers;
+    }
+    for at in 0..usize::try_from(count).unwrap_or(0) {
+        // SAFETY: by the contract above; a number is read as the type that its parameter names.
+        unsafe {
+            let parameter = &*parameters.add(at);
+            let value = match parameter.type_.cast_unsigned() {
+                sys::VIR_TYPED_PARAM_INT => u64::try_from(parameter.value.i).ok(),
+                sys::VIR_TYPED_PARAM_UINT => Some(u64::from(parameter.value.ui)),
+                sys::VIR_TYPED_PARAM_LLONG => u64::try_from(parameter.value.l).ok(),
+                sys::VIR_TYPED_PARAM_ULLONG => Some(parameter.value.ul),
+                _ => None,
+            };
+            if let Some(value) = value {
+                numbers.push((CStr::from_ptr(parameter.field.as_ptr()).to_string_lossy().into_owned(), value));
+            }
+        }
+    }
+    numbers
+}
+
+/// The long job that a domain is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// Whether it moves the domain to another host.
+    pub migrates: bool,
+    /// Bytes moved.
+    pub done: u64,
+    /// Bytes in all, as far as known by now.
+    pub total: u64,
+}
+
+/// The long job that the domain is in, if it is in one.
+pub fn job(domain: &Domain) -> Result<Option<Job>, Error> {
+    let (mut kind, mut count) = (0, 0);
+    let mut parameters: sys::virTypedParameterPtr = std::ptr::null_mut();
+    // SAFETY: the domain is valid as long as it is borrowed. libvirt answers a list of its own, which is freed after it was read.
+    let numbers = unsafe {
+        if sys::virDomainGetJobStats(domain.as_ptr(), &mut kind, &mut parameters, &mut count, 0) < 0 {
+            return Err(Error::last_error());
+        }
+        let numbers = numbers(parameters, count);
+        sys::virTypedParamsFree(parameters, count);
+        numbers
+    };
+    if kind.cast_unsigned() == sys::VIR_DOMAIN_JOB_NONE {
+        return Ok(None);
+    }
+    let of = |name: &str| numbers.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value);
+    Ok(Some(Job {
+        migrates: of("operation") == u64::from(sys::VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT),
+        done: of("data_processed"),
+        total: of("data_total"),
+    }))
+}
+
+/// Figures of all domains that run or stand still, in one call. A domain that is busy with something long is told of as far as
+/// that is possible without waiting.
+pub fn figures(connection: &Connect) -> Result<Vec<Figures>, Error> {
+    let wanted = sys::VIR_DOMAIN_STATS_STATE
+        | sys::VIR_DOMAIN_STATS_CPU_TOTAL
+        | sys::VIR_DOMAIN_STATS_BALLOON
+        | sys::VIR_DOMAIN_STATS_INTERFACE
+        | sys::VIR_DOMAIN_STATS_BLOCK;
+    let flags = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
+    let mut records: *mut sys::virDomainStatsRecordPtr = std::ptr::null_mut();
+    let mut all = Vec::new();
+    // SAFETY: the connection is valid as long as it is borrowed. libvirt answers so many records, each with so many parameters,
+    // and frees them all in the end. A number is read as the type that its record names.
+    unsafe {
+        let count = sys::virConnectGetAllDomainStats(connection.as_ptr(), wanted, &mut records, flags);
+        let Ok(count) = usize::try_from(count) else { return Err(Error::last_error()) };
+        for at in 0..count {
+            let record = &**records.add(at);
+            all.push((name(record.dom), numbers(record.params, record.nparams)));
+        }
+        sys::virDomainStatsRecordListFree(records);
+    }
+    Ok(all)
+}
+
 /// What a stream that does not block answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {

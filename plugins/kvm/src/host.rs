@@ -65,6 +65,7 @@ struct Known {
 pub struct Gauge {
     stop: AtomicBool,
     moved: AtomicU64,
+    total: AtomicU64,
 }
 
 impl Gauge {
@@ -74,6 +75,12 @@ impl Gauge {
             return Err(Failure::new(codes::CANCELLED, "the call was given up"));
         }
         Ok(())
+    }
+
+    /// So many bytes in all, of so many.
+    pub fn set(&self, bytes: u64, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+        self.moved.store(bytes, Ordering::Relaxed);
     }
 
     /// So many bytes more.
@@ -207,7 +214,7 @@ impl Host {
         let watch = |gauge: &Gauge| {
             let moved = gauge.moved.load(Ordering::Relaxed);
             if told.swap(moved, Ordering::Relaxed) != moved {
-                call.progress(phase, moved, total);
+                call.progress(phase, moved, gauge.total.load(Ordering::Relaxed).max(total));
             }
             call.check()
         };

@@ -6,11 +6,12 @@
 use crate::bundle::Saved;
 use crate::errors;
 use crate::host::{Gauge, Host, lock};
+use crate::network;
 use crate::probe::{self, Seen};
 use crate::readback::{self, Element};
 use crate::settings::Settings;
 use crate::storage::{Site, Trouble, is_digest, is_workspace, names};
-use crate::xml::{self, Frame};
+use crate::xml::{self, Frame, Size};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -254,6 +255,7 @@ impl<'a> Machine<'a> {
             settings: self.host.settings.clone(),
             seen: probe::seen(self.host, self.call)?,
             saved,
+            now: None,
             seed: self.new_seed(machine)?,
         })
     }
@@ -279,6 +281,7 @@ impl<'a> Machine<'a> {
         self.call.progress("make disks", 0, machine.disks.len() as u64);
         self.work("make the machine", move |site, workspace| {
             plan.images(site)?;
+            network::prepare(site, &plan.machine)?;
             plan.define(site)?;
             for disk in &plan.machine.disks {
                 site.make_disk(workspace, disk)?;
@@ -290,17 +293,40 @@ impl<'a> Machine<'a> {
     }
 
     /// Removes every file, then the definition.
-    fn clear(&self) -> Outcome<()> {
-        lock(&self.host.seeds).remove(&self.workspace);
+    pub fn clear(&self) -> Outcome<()> {
+        self.leave_networks()?;
         self.run("remove the machine's files", |site, workspace| site.remove_workspace(workspace))?;
         self.undefine()
     }
 
+    /// Takes the machine, as it is defined, out of the DHCP services of its networks.
+    pub fn leave_networks(&self) -> Outcome<()> {
+        lock(&self.host.seeds).remove(&self.workspace);
+        self.work("leave the machine's networks", |site, workspace| {
+            let Some(domain) = find(site, workspace)? else { return Ok(()) };
+            let Some(defined) = unless_gone(domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE))? else { return Ok(()) };
+            let defined = Element::parse(&defined)?;
+            let Some(devices) = defined.at(&["devices"]) else { return Ok(()) };
+            for nic in devices.all("interface").filter(|nic| nic.attribute("type") == "network") {
+                let of = |name: &str, attribute: &str| nic.at(&[name]).map_or("", |element| element.attribute(attribute));
+                network::leave_one(site, of("source", "network"), of("mac", "address"))?;
+            }
+            Ok(())
+        })
+    }
+
     /// Removes the definition of a machine that is off.
-    pub fn undefine(&self) -> Outcome<()> {
-        self.run("remove the definition", |connection, workspace| {
+    fn undefine(&self) -> Outcome<()> {
+        self.undefine_here(false)
+    }
+
+    /// The same; with `keep` the firmware's variables stay, which another host uses.
+    pub fn undefine_here(&self, keep: bool) -> Outcome<()> {
+        let flags =
+            if keep { UNDEFINE & !sys::VIR_DOMAIN_UNDEFINE_NVRAM | sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM } else { UNDEFINE };
+        self.run("remove the definition", move |connection, workspace| {
             let Some(domain) = find(connection, workspace)? else { return Ok(()) };
-            unless_gone(domain.undefine_flags(UNDEFINE)).map(drop)
+            unless_gone(domain.undefine_flags(flags)).map(drop)
         })
     }
 
@@ -319,6 +345,7 @@ impl<'a> Machine<'a> {
         let flags = if args.paused { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
         self.work("start the machine", move |site, workspace| {
             plan.kernel(site)?;
+            network::prepare(site, &plan.machine)?;
             let domain = plan.define(site)?;
             plan.write_seed(site)?;
             // Of an interrupted restore: from now on its disks change.
@@ -483,6 +510,8 @@ pub struct Plan {
     pub seen: Seen,
     /// What its memory was saved with.
     pub saved: Option<Saved>,
+    /// How large it is, if its memory says so.
+    pub now: Option<Size>,
     seed: Option<Vec<u8>>,
 }
 
@@ -520,6 +549,7 @@ impl Plan {
             seed: of(names::seed(&machine.workspace)),
             console_log: of(names::console(&machine.workspace)),
             nvram: of(names::nvram(&machine.workspace)),
+            now: self.now.clone(),
             saved: self.saved.clone(),
         }
     }
@@ -541,6 +571,12 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Writes the seed, whatever is there.
+    pub fn write_new_seed(&self, site: &Site) -> Result<(), Trouble> {
+        let seed = crate::seed::volume(&self.machine.seed).map_err(|error| errors::system(&error, "cannot make the seed", ""))?;
+        site.write(&names::seed(&self.machine.workspace), &seed)
     }
 
     /// Writes the seed, if the machine has not that very one.
@@ -640,6 +676,15 @@ pub fn check(machine: &MachineDoc, host: &Arc<Host>, call: &Call) -> Outcome<()>
     if machine.memory_mib == 0 || machine.memory_mib > 1 << 30 {
         return invalid(format!("{} MiB of memory are not between 1 and {}", machine.memory_mib, 1u64 << 30));
     }
+    if machine.vcpus_max > u64::from(u16::MAX) || machine.memory_max_mib > 1 << 30 {
+        return invalid(format!(
+            "a ceiling of {} vCPUs and {} MiB is above {} and {}",
+            machine.vcpus_max,
+            machine.memory_max_mib,
+            u16::MAX,
+            1u64 << 30
+        ));
+    }
     let mut names = BTreeSet::new();
     for disk in &machine.disks {
         let plain = !disk.name.is_empty()
@@ -690,6 +735,27 @@ pub fn check(machine: &MachineDoc, host: &Arc<Host>, call: &Call) -> Outcome<()>
         });
         if nic.kind != "user" && nic.source.is_empty() {
             return invalid(format!("a NIC of kind `{}` needs the name of its {}", nic.kind, nic.kind));
+        }
+        if nic.anti_spoofing {
+            needs.insert(capabilities::ANTI_SPOOFING);
+            if nic.kind == "user" {
+                return invalid("a NIC of kind `user` has no filter: what it sends has the host's address".to_owned());
+            }
+            let four = |address: &String| address.split('/').next().is_some_and(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok());
+            if let Some(other) = nic.addresses.iter().find(|address| !four(address)) {
+                return Err(Failure::new(
+                    codes::UNSUPPORTED,
+                    format!("`{}` is no IPv4 address, and the host's filter knows no other", other.escape_default()),
+                )
+                .about(object.clone())
+                .remedy("leave that address out, or the filter"));
+            }
+        }
+        if nic.dhcp {
+            needs.insert(capabilities::DHCP);
+            if nic.kind != "network" {
+                return invalid(format!("a NIC of kind `{}` has no DHCP service of libvirt's", nic.kind));
+            }
         }
         if limited {
             needs.insert(if nic.kind == "user" { capabilities::NIC_LIMITS_USER } else { capabilities::NIC_LIMITS });

@@ -7,9 +7,10 @@
 use crate::bootsector;
 use crate::host::{Host, lock};
 use crate::machine;
+use crate::network;
 use crate::readback::Element;
 use crate::settings::Accelerator;
-use crate::xml;
+use crate::xml::{self, Extra};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +52,9 @@ pub struct Seen {
     session: bool,
     cpu_shares: String,
     nic_limits: String,
+    anti_spoofing: String,
+    cpus: Vec<String>,
+    machines: Vec<String>,
     uefi: String,
 }
 
@@ -91,6 +95,10 @@ struct Claims {
     arch: String,
     offers_kvm: bool,
     session: bool,
+    /// CPU models that guests can have, with the offered domain type.
+    cpus: Vec<String>,
+    /// Machine types of the emulator, aliases included.
+    machines: Vec<String>,
     uefi: String,
 }
 
@@ -108,9 +116,11 @@ fn claims(host: &Arc<Host>, call: &Call) -> Outcome<Claims> {
         .filter_map(|guest| guest.at(&["arch"]))
         .filter(|offered| offered.attribute("name") == arch)
         .any(|offered| offered.all("domain").any(|domain| domain.attribute("type") == "kvm"));
+    let mut cpus = Vec::new();
     let uefi = match domain {
         Ok(xml) => {
             let domain = Element::parse(&xml)?;
+            cpus = usable_cpus(&domain);
             let offered = domain.at(&["os"]).is_some_and(|os| {
                 os.all("enum")
                     .filter(|list| list.attribute("name") == "firmware")
@@ -131,13 +141,45 @@ fn claims(host: &Arc<Host>, call: &Call) -> Outcome<Claims> {
             emulator,
             machine: host.settings.machine.clone(),
             accelerator: format!("{:?}", host.settings.accelerator).to_lowercase(),
-            boot_sector: 1,
+            boot_sector: 2,
         },
+        machines: machines(&element, &arch),
+        cpus,
         arch,
         offers_kvm,
         session: uri.split('?').next().is_some_and(|path| path.ends_with("/session")),
         uefi,
     })
+}
+
+/// Machine types of the emulator for this architecture.
+fn machines(capabilities: &Element, arch: &str) -> Vec<String> {
+    let mut machines: Vec<String> = capabilities
+        .all("guest")
+        .filter_map(|guest| guest.at(&["arch"]))
+        .filter(|offered| offered.attribute("name") == arch)
+        .flat_map(|offered| offered.all("machine"))
+        .map(|machine| machine.text().to_owned())
+        .collect();
+    machines.sort();
+    machines.dedup();
+    machines
+}
+
+/// CPU models and modes that a guest can have.
+fn usable_cpus(domain: &Element) -> Vec<String> {
+    let Some(cpu) = domain.at(&["cpu"]) else { return Vec::new() };
+    let mut usable = Vec::new();
+    for mode in cpu.all("mode").filter(|mode| mode.attribute("supported") == "yes") {
+        match mode.attribute("name") {
+            "custom" => usable.extend(
+                mode.all("model").filter(|model| model.attribute("usable") == "yes").map(|model| model.text().to_owned()),
+            ),
+            other => usable.push(other.to_owned()),
+        }
+    }
+    usable.sort();
+    usable
 }
 
 /// What the last probe saw: in memory, in the host's folder, or by a probe now.
@@ -248,10 +290,12 @@ fn boot(host: &Arc<Host>, claims: Claims, call: &Call) -> Outcome<Seen> {
     }
     let (accelerator, run) = works.ok_or_else(|| Failure::new(codes::INTERNAL, "no accelerator was tried"))?;
     let kind = if accelerator == "kvm" { "kvm" } else { "qemu" };
-    let nic_limits = if claims.session {
-        "a session libvirt has no right to shape traffic".to_owned()
+    let (nic_limits, anti_spoofing) = if claims.session {
+        let reason = |what: &str| format!("a session libvirt has no right to {what}");
+        (reason("shape traffic"), reason("filter traffic"))
     } else {
-        limited_nic(host, &claims.arch, kind, call)?
+        let of = |extra| special_nic(host, &claims.arch, kind, extra, call);
+        (of(Extra::Limits)?, of(Extra::Filter)?)
     };
     Ok(Seen {
         accelerator: accelerator.to_owned(),
@@ -260,6 +304,9 @@ fn boot(host: &Arc<Host>, claims: Claims, call: &Call) -> Outcome<Seen> {
         session: claims.session,
         cpu_shares: run.cpu_shares,
         nic_limits,
+        anti_spoofing,
+        cpus: claims.cpus,
+        machines: claims.machines,
         uefi: claims.uefi,
         identity: claims.identity,
     })
@@ -302,11 +349,11 @@ impl<'a> Files<'a> {
     }
 
     /// Starts the guest.
-    fn start(&self, arch: &str, kind: &'static str, limited: bool, flags: u32, call: &Call) -> Outcome<()> {
+    fn start(&self, arch: &str, kind: &'static str, extra: Extra, flags: u32, call: &Call) -> Outcome<()> {
         let (name, disk, log, arch) = (self.name.clone(), self.disk(), self.log(), arch.to_owned());
         let machine = self.host.settings.machine.clone();
         self.host.work(call, "start a test guest", &self.host.object(), move |site, _gauge| {
-            let xml = xml::probe_guest(&name, kind, &arch, &machine, &site.path(&disk), &site.path(&log), limited)?;
+            let xml = xml::probe_guest(&name, kind, &arch, &machine, &site.path(&disk), &site.path(&log), extra)?;
             // Destroyed by libvirt itself if this process goes away meanwhile.
             Ok(site.create_domain_xml(&xml, sys::VIR_DOMAIN_START_AUTODESTROY | flags).map(drop)?)
         })
@@ -331,7 +378,7 @@ fn guest(host: &Arc<Host>, arch: &str, kind: &'static str, call: &Call) -> Outco
     let files = Files::make(host, call)?;
     let object = host.object();
     let mut run = Run { marks: String::new(), took: Duration::ZERO, refused: None, cpu_shares: String::new() };
-    match files.start(arch, kind, false, 0, call) {
+    match files.start(arch, kind, Extra::Nothing, 0, call) {
         Ok(()) => {}
         Err(failure) if failure.code == codes::HYPERVISOR || failure.code == codes::UNSUPPORTED => {
             run.refused = Some(failure.message);
@@ -355,10 +402,10 @@ fn guest(host: &Arc<Host>, arch: &str, kind: &'static str, call: &Call) -> Outco
     Ok(run)
 }
 
-/// Whether a NIC with a rate limit can be had: the reason why not.
-fn limited_nic(host: &Arc<Host>, arch: &str, kind: &'static str, call: &Call) -> Outcome<String> {
+/// Whether a NIC of this kind can be had: the reason why not.
+fn special_nic(host: &Arc<Host>, arch: &str, kind: &'static str, extra: Extra, call: &Call) -> Outcome<String> {
     let files = Files::make(host, call)?;
-    match files.start(arch, kind, true, sys::VIR_DOMAIN_START_PAUSED, call) {
+    match files.start(arch, kind, extra, sys::VIR_DOMAIN_START_PAUSED, call) {
         Ok(()) => Ok(String::new()),
         Err(failure) if [codes::CANCELLED, codes::TIMED_OUT, codes::UNREACHABLE].contains(&failure.code.as_str()) => Err(failure),
         Err(failure) => Ok(one_line(&failure.message)),
@@ -374,29 +421,21 @@ fn one_line(said: &str) -> String {
 pub fn ability(host: &Arc<Host>, need: &str, call: &Call) -> Outcome<Option<String>> {
     let seen = seen(host, call)?;
     let reason = if need == capabilities::NIC_NETWORK && !seen.session {
-        networks_missing(host, call)?
+        // Which one is there is seen when the machine is made.
+        String::new()
     } else {
         static_abilities(&seen).get(need).map_or_else(|| "unknown to it".to_owned(), |reason| (*reason).to_owned())
     };
     Ok(Some(reason).filter(|reason| !reason.is_empty()))
 }
 
-/// Why no network can be had; empty if one can.
-fn networks_missing(host: &Arc<Host>, call: &Call) -> Outcome<String> {
-    let some = host.run(call, "list networks", &host.object(), |site| {
-        Ok(!site.list_all_networks(sys::VIR_CONNECT_LIST_NETWORKS_ACTIVE)?.is_empty())
-    });
-    match some {
-        Ok(true) => Ok(String::new()),
-        Ok(false) => Ok("no network is active in libvirt on the host".to_owned()),
-        Err(failure) if failure.code == codes::UNSUPPORTED => Ok(failure.message),
-        Err(failure) => Err(failure),
-    }
-}
+/// Why an emulated machine keeps its vCPUs.
+pub const NO_UNPLUG: &str = "under emulation QEMU never ends the removal of a vCPU, and later saves and migrations hang";
 
 /// What does not change while the host is what it was.
 fn static_abilities(seen: &Seen) -> BTreeMap<&'static str, &str> {
     let bridge = if seen.session { "a session libvirt has no right to attach guests to a bridge" } else { "" };
+    let shrink = if seen.is_kvm() { "" } else { NO_UNPLUG };
     [
         (capabilities::BOOT_BIOS, ""),
         (capabilities::BOOT_UEFI, seen.uefi.as_str()),
@@ -411,6 +450,16 @@ fn static_abilities(seen: &Seen) -> BTreeMap<&'static str, &str> {
         (capabilities::PAUSE, ""),
         (capabilities::SERIALIZE, ""),
         (capabilities::CONSOLE, ""),
+        (capabilities::MIGRATE, ""),
+        (capabilities::RESIZE_MEMORY, ""),
+        (capabilities::RESIZE_VCPUS, ""),
+        (capabilities::SHRINK_VCPUS, shrink),
+        (capabilities::RESIZE_DISK, ""),
+        (capabilities::SNAPSHOT, ""),
+        (capabilities::SNAPSHOT_MEMORY, ""),
+        (capabilities::ANTI_SPOOFING, &seen.anti_spoofing),
+        (capabilities::DHCP, if seen.session { "a session libvirt has no networks" } else { "" }),
+        (capabilities::STATS, ""),
     ]
     .into_iter()
     .collect()
@@ -420,8 +469,17 @@ fn static_abilities(seen: &Seen) -> BTreeMap<&'static str, &str> {
 fn abilities(host: &Arc<Host>, seen: &Seen, call: &Call) -> Outcome<BTreeMap<String, String>> {
     let mut all: BTreeMap<String, String> =
         static_abilities(seen).into_iter().map(|(name, reason)| (name.to_owned(), reason.to_owned())).collect();
+    let plain = |name: &String| (name.clone(), String::new());
+    let prefixed = |prefix: &str, names: &[String]| names.iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>();
+    all.extend(prefixed(capabilities::CPU, &seen.cpus).iter().map(plain));
+    all.extend(prefixed(capabilities::MACHINE, &seen.machines).iter().map(plain));
+    all.extend(prefixed(capabilities::ACCELERATOR, std::slice::from_ref(&seen.accelerator)).iter().map(plain));
     if !seen.session {
-        all.insert(capabilities::NIC_NETWORK.to_owned(), networks_missing(host, call)?);
+        let (networks, bridges) = host.run(call, "list networks and bridges", &host.object(), network::on)?;
+        let none = if networks.is_empty() { "libvirt on the host has no network" } else { "" };
+        all.insert(capabilities::NIC_NETWORK.to_owned(), none.to_owned());
+        all.extend(prefixed(capabilities::NETWORK, &networks).iter().map(plain));
+        all.extend(prefixed(capabilities::BRIDGE, &bridges).iter().map(plain));
     }
     Ok(all)
 }

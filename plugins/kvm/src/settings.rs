@@ -32,6 +32,9 @@ pub struct Settings {
     /// Instead: name of a storage pool of the host's libvirt whose volumes are files.
     #[serde(default)]
     pub pool: Option<String>,
+    /// URI by which other hosts reach this host's libvirt, for migrations to it; empty: `uri`.
+    #[serde(default)]
+    pub migrate_uri: String,
     /// How guests run.
     #[serde(default = "accelerator")]
     pub accelerator: Accelerator,
@@ -131,6 +134,7 @@ pub fn schema() -> Value {
             "uri": {"type": "string", "minLength": 1, "description": "libvirt connection URI, for instance qemu:///system, qemu:///session, qemu+ssh://host/system?no_tty=1"},
             "directory": {"type": "string", "pattern": "^/", "description": "folder on the host for images, disks, seeds, saves and console logs; a libvirt storage pool is found or defined there. One folder for each host, or one that hosts share"},
             "pool": {"type": "string", "minLength": 1, "description": "instead of `directory`: name of a storage pool of the host's libvirt whose volumes are files"},
+            "migrate_uri": {"type": "string", "default": "", "description": "URI by which other hosts reach this host's libvirt, for live migrations to it; empty: the same as `uri`"},
             "accelerator": {"enum": ["probe", "kvm", "emulation"], "default": "probe", "description": "how guests run; `probe` decides by booting a tiny guest"},
             "probe_deadline_ms": {"type": "integer", "minimum": 500, "maximum": 600_000, "default": probe_deadline_ms(), "description": "how long the tiny guest may take, for each accelerator tried"},
             "machine": {"type": "string", "default": machine(), "description": "machine type of new machines"},

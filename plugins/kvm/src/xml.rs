@@ -38,6 +38,8 @@ pub struct Frame {
     pub console_log: String,
     /// Path of the firmware's variables, for UEFI.
     pub nvram: String,
+    /// How large it is, where it has a memory already that says so; else the document does.
+    pub now: Option<Size>,
     /// What its memory was saved with, if there is one.
     pub saved: Option<Saved>,
 }
@@ -51,6 +53,69 @@ pub fn domain_name(workspace: &str) -> String {
 pub fn uuid(workspace: &str) -> String {
     let part = |from: usize, to: usize| workspace.get(from..to).unwrap_or_default();
     format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
+
+/// How large a machine is, and can become without a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// vCPUs now.
+    pub vcpus: u64,
+    /// vCPUs at most.
+    pub vcpus_max: u64,
+    /// Memory now: the balloon need not stand at a whole MiB.
+    pub memory_kib: u64,
+    /// Memory at most.
+    pub memory_max_kib: u64,
+    /// Each vCPU, where some were plugged in later: memory goes on only under the same order.
+    pub each: Vec<Vcpu>,
+}
+
+/// A vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vcpu {
+    /// Whether the machine has it now.
+    pub enabled: bool,
+    /// Whether it can be plugged in and out.
+    pub pluggable: bool,
+    /// In which order it came, from 1; 0 for none.
+    pub order: u64,
+}
+
+impl Size {
+    /// As the document says.
+    pub fn of(machine: &MachineDoc) -> Self {
+        Self {
+            vcpus: machine.vcpus,
+            vcpus_max: machine.vcpus.max(machine.vcpus_max),
+            memory_kib: machine.memory_mib.saturating_mul(1024),
+            memory_max_kib: machine.memory_mib.max(machine.memory_max_mib).saturating_mul(1024),
+            each: Vec::new(),
+        }
+    }
+}
+
+impl Frame {
+    /// How large the machine is.
+    pub fn size(&self, machine: &MachineDoc) -> Size {
+        self.now.clone().unwrap_or_else(|| Size::of(machine))
+    }
+}
+
+/// The host's filter for a NIC that must not speak for others, with the addresses that it may use: those of version 4, without
+/// their prefixes. Without addresses the MAC alone is fixed.
+pub fn filter(nic: &NicDoc) -> Option<(&'static str, Vec<&str>)> {
+    if !nic.anti_spoofing {
+        return None;
+    }
+    let addresses: Vec<_> = nic.addresses.iter().map(|address| address.split('/').next().unwrap_or_default()).collect();
+    Some((if addresses.is_empty() { "no-mac-spoofing" } else { "clean-traffic" }, addresses))
+}
+
+/// A NIC alone, to change a running machine's.
+pub fn nic(nic: &NicDoc) -> Outcome<String> {
+    let mut tree = Tree::new();
+    interface(&mut tree, nic).map_err(|error| Failure::new(codes::INTERNAL, format!("NIC XML: {error}")))?;
+    tree.finish()
 }
 
 /// The device name of the disk with this index: vda, vdb, ...
@@ -157,10 +222,19 @@ pub fn domain(machine: &MachineDoc, frame: &Frame) -> Outcome<String> {
             )?;
             frame.saved.as_ref().map_or(Ok(()), |saved| saved.write(tree))
         })?;
-        let memory = machine.memory_mib.to_string();
-        tree.text("memory", &[("unit", "MiB")], &memory)?;
-        tree.text("currentMemory", &[("unit", "MiB")], &memory)?;
-        tree.text("vcpu", &[("placement", "static")], &machine.vcpus.to_string())?;
+        // The ceilings are what it is given at its start; what it has now is less by the balloon and by CPUs not plugged in.
+        let size = frame.size(machine);
+        tree.text("memory", &[("unit", "KiB")], &size.memory_max_kib.to_string())?;
+        tree.text("currentMemory", &[("unit", "KiB")], &size.memory_kib.to_string())?;
+        let now = size.vcpus.to_string();
+        let mut attributes = vec![("placement", "static")];
+        if size.vcpus_max > size.vcpus {
+            attributes.push(("current", now.as_str()));
+        }
+        tree.text("vcpu", &attributes, &size.vcpus_max.to_string())?;
+        if !size.each.is_empty() {
+            tree.parent("vcpus", &[], |tree| size.each.iter().enumerate().try_for_each(|(id, vcpu)| plugged(tree, id, *vcpu)))?;
+        }
         if machine.cpu_shares > 0 {
             tree.parent("cputune", &[], |tree| tree.text("shares", &[], &machine.cpu_shares.to_string()))?;
         }
@@ -187,6 +261,16 @@ pub fn domain(machine: &MachineDoc, frame: &Frame) -> Outcome<String> {
     })
     .map_err(|error| Failure::new(codes::INTERNAL, format!("domain XML: {error}")))?;
     tree.finish()
+}
+
+fn plugged(tree: &mut Tree, id: usize, vcpu: Vcpu) -> io::Result<()> {
+    let yes = |yes: bool| if yes { "yes" } else { "no" };
+    let (id, order) = (id.to_string(), vcpu.order.to_string());
+    let mut attributes = vec![("id", id.as_str()), ("enabled", yes(vcpu.enabled)), ("hotpluggable", yes(vcpu.pluggable))];
+    if vcpu.order > 0 {
+        attributes.push(("order", &order));
+    }
+    tree.leaf("vcpu", &attributes)
 }
 
 fn boot(tree: &mut Tree, machine: &MachineDoc, frame: &Frame) -> io::Result<()> {
@@ -277,6 +361,11 @@ fn interface(tree: &mut Tree, nic: &NicDoc) -> io::Result<()> {
             _ => {}
         }
         tree.leaf("model", &[("type", "virtio")])?;
+        if let Some((name, addresses)) = filter(nic) {
+            tree.parent("filterref", &[("filter", name)], |tree| {
+                addresses.iter().try_for_each(|address| tree.leaf("parameter", &[("name", "IP"), ("value", address)]))
+            })?;
+        }
         if nic.inbound_kib_per_second > 0 || nic.outbound_kib_per_second > 0 {
             tree.parent("bandwidth", &[], |tree| {
                 for (name, rate) in [("inbound", nic.inbound_kib_per_second), ("outbound", nic.outbound_kib_per_second)] {
@@ -291,16 +380,19 @@ fn interface(tree: &mut Tree, nic: &NicDoc) -> io::Result<()> {
     })
 }
 
-/// The definition of the probe's guest: a boot sector, 2 MiB of memory, nothing else; `limited` gives it a NIC with a rate limit.
-pub fn probe_guest(
-    name: &str,
-    kind: &str,
-    arch: &str,
-    machine: &str,
-    disk: &str,
-    serial: &str,
-    limited: bool,
-) -> Outcome<String> {
+/// What the probe's guest has beside its boot sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing.
+    Nothing,
+    /// A NIC with a rate limit.
+    Limits,
+    /// A NIC that cannot speak for others.
+    Filter,
+}
+
+/// The definition of the probe's guest: a boot sector, 2 MiB of memory and, if wanted, a NIC.
+pub fn probe_guest(name: &str, kind: &str, arch: &str, machine: &str, disk: &str, serial: &str, extra: Extra) -> Outcome<String> {
     let mut tree = Tree::new();
     tree.parent("domain", &[("type", kind)], |tree| {
         tree.text("name", &[], name)?;
@@ -328,7 +420,16 @@ pub fn probe_guest(
                 tree.leaf("readonly", &[])
             })?;
             tree.leaf("controller", &[("type", "usb"), ("index", "0"), ("model", "none")])?;
-            if limited {
+            if extra == Extra::Filter {
+                tree.parent("interface", &[("type", "ethernet")], |tree| {
+                    tree.leaf("mac", &[("address", "52:54:00:76:77:73")])?;
+                    tree.leaf("model", &[("type", "virtio")])?;
+                    tree.parent("filterref", &[("filter", "clean-traffic")], |tree| {
+                        tree.leaf("parameter", &[("name", "IP"), ("value", "192.0.2.1")])
+                    })
+                })?;
+            }
+            if extra == Extra::Limits {
                 tree.parent("interface", &[("type", "ethernet")], |tree| {
                     tree.leaf("model", &[("type", "virtio")])?;
                     tree.parent("bandwidth", &[], |tree| {
@@ -337,8 +438,8 @@ pub fn probe_guest(
                     })
                 })?;
             }
-            tree.parent("serial", &[("type", "file")], |tree| {
-                tree.leaf("source", &[("path", serial), ("append", "on")])?;
+            tree.parent("serial", &[("type", "pty")], |tree| {
+                tree.leaf("log", &[("file", serial), ("append", "on")])?;
                 tree.leaf("target", &[("port", "0")])
             })?;
             tree.leaf("memballoon", &[("model", "none")])
@@ -390,6 +491,7 @@ pub mod tests {
             seed: "/srv/vws/workspaces/w/seed.img".into(),
             console_log: "/srv/vws/workspaces/w/console.log".into(),
             nvram: "/srv/vws/workspaces/w/nvram.fd".into(),
+            now: None,
             saved: None,
         }
     }

@@ -1,0 +1,596 @@
+//! The backend against three hosts that share nothing with this machine: remote, stock Debian, moved between, cut off.
+//!
+//! Each test runs itself once more inside the site's network, where alone the hosts can be reached.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod lab;
+
+use lab::{call, machine, shell, ticks, until};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use vws_plugin_api::doc::*;
+use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
+use vws_plugin_kvm::Kvm;
+
+const SITE: &str = "VWS_TEST_SITE";
+
+/// The site's hosts, seen from inside its network.
+struct Site {
+    folder: PathBuf,
+    backend: Kvm,
+    events: Arc<Mutex<Vec<PluginEvent>>>,
+}
+
+/// Inside the site: it. Outside: starts the site, runs the test inside, and gives nothing.
+fn site(test: &str) -> Option<Site> {
+    if let Some(folder) = std::env::var_os(SITE) {
+        return Some(Site::new(folder.into()));
+    }
+    if !lab::wanted(test) {
+        return None;
+    }
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: {test} needs root for hosts of its own");
+        return None;
+    }
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    lab::guest();
+    let folder = tempfile::Builder::new().prefix("vws-site").tempdir_in("/tmp").unwrap();
+    let script = lab::root().join("tests/lab/hosts");
+    let mut hold =
+        Command::new(&script).arg(folder.path()).arg("hold").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(hold.stdout.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap() == "ready"), "the site did not come up");
+    let inside = Command::new(&script)
+        .arg(folder.path())
+        .arg("enter")
+        .arg(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(SITE, folder.path())
+        .status();
+    drop(hold.stdin.take());
+    assert!(hold.wait().unwrap().success(), "the site did not end in order");
+    assert!(inside.unwrap().success(), "{test} failed inside the site");
+    None
+}
+
+impl Site {
+    fn new(folder: PathBuf) -> Self {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&events);
+        let backend =
+            Kvm::open(serde_json::Value::Null, Emitter::new(move |event| heard.lock().unwrap().push(event.clone()))).unwrap();
+        Self { folder, backend, events }
+    }
+
+    fn script(&self, arguments: &[&str]) -> String {
+        let script = lab::root().join("tests/lab/hosts");
+        let output = Command::new(script).arg(&self.folder).args(arguments).output().unwrap();
+        assert!(output.status.success(), "hosts {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn virsh(&self, host: &str, arguments: &[&str]) -> String {
+        self.script(&[&["exec", host, "virsh", "-q"], arguments].concat())
+    }
+
+    fn open_at(&self, host: &str, kind: &str, pool: &str) -> Outcome<()> {
+        let uri = self.script(&["uri", host, kind]);
+        // Hosts reach each other without TLS here: both names of a host lead to the same libvirt.
+        let migrate_uri = self.script(&["uri", host, "tcp"]);
+        let settings = serde_json::json!({"uri": uri.trim(), "migrate_uri": migrate_uri.trim(), "pool": pool});
+        self.backend.host_open(HostOpen { host: host.into(), settings }, &mut call(vec![]))
+    }
+
+    fn open(&self, hosts: &[&str]) {
+        for host in hosts {
+            self.open_at(host, "tcp", "vws").unwrap();
+        }
+    }
+
+    fn facts(&self, host: &str) -> HostFacts {
+        self.backend.host_probe(HostProbe { host: host.into(), fresh: false }, &mut call(vec![])).unwrap()
+    }
+
+    fn put(&self, host: &str, name: &str) -> String {
+        let path = lab::guest().join(name);
+        let mut bytes = Vec::new();
+        File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
+        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let args = ImagePut { host: host.into(), digest: digest.clone(), size_bytes: bytes.len() as u64 };
+        self.backend.image_put(args, &mut call(vec![File::open(&path).unwrap().into()])).unwrap();
+        digest
+    }
+
+    fn disk_machine(&self, host: &str, number: u32) -> MachineDoc {
+        let source = DiskSourceDoc::Image { digest: self.put(host, "guest.qcow2"), format: "qcow2".into() };
+        let disk = DiskDoc { name: "disk-0".into(), source, size_mib: 64, iops: 0, kib_per_second: 0 };
+        machine(number, BootDoc::Disk { firmware: "bios".into() }, vec![disk])
+    }
+
+    fn kernel_machine(&self, host: &str, number: u32) -> MachineDoc {
+        let boot = BootDoc::Kernel {
+            kernel: self.put(host, "vmlinuz"),
+            initrd: self.put(host, "initrd.img"),
+            cmdline: "console=ttyS0 panic=-1 quiet".into(),
+        };
+        machine(number, boot, vec![])
+    }
+
+    fn args(&self, host: &str, machine: &MachineDoc) -> MachineArgs {
+        MachineArgs { host: host.into(), machine: machine.clone(), paused: false, plugin_state: serde_json::Value::Null }
+    }
+
+    fn of(&self, host: &str, machine: &MachineDoc) -> WorkspaceRef {
+        WorkspaceRef { host: host.into(), workspace: machine.workspace.clone(), plugin_state: serde_json::Value::Null }
+    }
+
+    fn run(&self, host: &str, machine: &MachineDoc) {
+        self.backend.stage(self.args(host, machine), &mut call(vec![])).unwrap();
+        assert_eq!(self.backend.start(self.args(host, machine), &mut call(vec![])).unwrap().state, MachineState::Running);
+    }
+
+    fn state(&self, host: &str, machine: &MachineDoc) -> MachineState {
+        self.backend.inspect(self.of(host, machine), &mut call(vec![])).unwrap().state
+    }
+
+    fn log(&self, host: &str, machine: &MachineDoc) -> String {
+        self.backend.log(self.of(host, machine), &mut call(vec![])).unwrap().text
+    }
+
+    fn tick_to(&self, host: &str, machine: &MachineDoc, count: u64) -> u64 {
+        let tick = || ticks(&self.log(host, machine)).last().copied().unwrap_or(0);
+        until(&format!("TICK {count}"), || Some(tick()).filter(|tick| *tick >= count))
+    }
+
+    fn console(&self, host: &str, machine: &MachineDoc) -> UnixStream {
+        let mut call = call(vec![]);
+        self.backend.console(self.of(host, machine), &mut call).unwrap();
+        let stream = UnixStream::from(call.reply_fds.pop().unwrap());
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        stream
+    }
+
+    fn files(&self, host: &str, pool: &str, machine: &MachineDoc) -> Vec<String> {
+        let all = self.script(&["exec", host, "ls", &format!("/var/lib/vws-{pool}")]);
+        all.lines().filter(|name| name.contains(&machine.workspace)).map(str::to_owned).collect()
+    }
+
+    fn destroy(&self, host: &str, machine: &MachineDoc) {
+        assert_eq!(self.backend.destroy(self.of(host, machine), &mut call(vec![])).unwrap().state, MachineState::Absent);
+        assert_eq!(self.files(host, "pool", machine), Vec::<String>::new());
+        assert!(!self.virsh(host, &["list", "--all", "--name"]).contains(&machine.workspace));
+    }
+
+    fn prepare(&self, target: &str, machine: &MachineDoc, source_storage_id: &str) -> Outcome<MigrationOffer> {
+        let args =
+            MigratePrepare { host: target.into(), machine: machine.clone(), source_storage_id: source_storage_id.to_owned() };
+        self.backend.migrate_prepare(args, &mut call(vec![]))
+    }
+
+    fn migrate(
+        &self,
+        source: &str,
+        machine: &MachineDoc,
+        offer: &MigrationOffer,
+        rate: u64,
+        call: &mut Call,
+    ) -> Outcome<MachineStatus> {
+        let args = MigrateArgs {
+            host: source.into(),
+            machine: machine.clone(),
+            offer: offer.clone(),
+            mib_per_second: rate,
+            plugin_state: serde_json::Value::Null,
+        };
+        self.backend.migrate(args, call)
+    }
+
+    fn forget(&self, host: &str, machine: &MachineDoc, keep_disks: bool) -> Outcome<MachineStatus> {
+        let args = WorkspaceForget {
+            host: host.into(),
+            workspace: machine.workspace.clone(),
+            keep_disks,
+            plugin_state: serde_json::Value::Null,
+        };
+        self.backend.forget(args, &mut call(vec![]))
+    }
+}
+
+#[test]
+fn a_stock_host_far_away_is_served_and_a_bundle_goes_on_elsewhere() {
+    let Some(site) = site("a_stock_host_far_away_is_served_and_a_bundle_goes_on_elsewhere") else { return };
+    site.open_at("c", "tls", "vws").unwrap();
+    site.open(&["a"]);
+    let facts = site.facts("c");
+    eprintln!("{facts:#?}");
+    assert_eq!(facts.accelerator, "emulation");
+    assert_eq!(facts.capabilities["bridge:br0"], "");
+    assert_eq!(facts.capabilities["network:default"], "");
+    assert_eq!(facts.capabilities["cpu:qemu64"], "");
+    assert_eq!(facts.capabilities["accelerator:emulation"], "");
+    assert!(facts.capabilities.keys().any(|name| name.starts_with("machine:pc-i440fx-")));
+    assert!(!facts.storage_id.is_empty() && facts.storage_id != site.facts("a").storage_id, "local storage is not shared");
+    assert_eq!(facts.storage_id, site.facts("c").storage_id, "and stays what it is");
+
+    let machine = site.disk_machine("c", 1);
+    let images = site.backend.image_list(HostRef { host: "c".into() }, &mut call(vec![])).unwrap().images;
+    assert_eq!(images.len(), 1);
+    site.run("c", &machine);
+    let count = site.tick_to("c", &machine, 2);
+    assert!(site.log("c", &machine).contains("READY host=guest-1"), "the boot lines are kept");
+    let mut console = site.console("c", &machine);
+    assert!(shell(&mut console, "hostname").contains("guest-1"));
+    drop(console);
+    let owner =
+        site.script(&["exec", "c", "stat", "-c", "%U", &format!("/var/lib/vws-pool/vws-{}-disk-0.qcow2", machine.workspace)]);
+    assert_eq!(owner.trim(), "libvirt-qemu", "guests run as Debian lets them run");
+
+    assert_eq!(site.backend.save(site.of("c", &machine), &mut call(vec![])).unwrap().state, MachineState::Saved);
+    let streams: Vec<String> = ["memory", "disk-0"].map(str::to_owned).to_vec();
+    let files: Vec<File> = streams.iter().map(|_| tempfile::tempfile().unwrap()).collect();
+    let fds = || {
+        use std::io::Seek;
+        files.iter().for_each(|mut file| file.rewind().unwrap());
+        files.iter().map(|file| file.try_clone().unwrap().into()).collect::<Vec<_>>()
+    };
+    let export = WorkspaceExport {
+        host: "c".into(),
+        workspace: machine.workspace.clone(),
+        streams: streams.clone(),
+        plugin_state: serde_json::Value::Null,
+    };
+    let exported = site.backend.export(export, &mut call(fds())).unwrap();
+    site.destroy("c", &machine);
+    site.put("a", "guest.qcow2");
+    let import = WorkspaceImport { host: "a".into(), machine: machine.clone(), streams, exported };
+    // A bundle that ends too early is no bundle.
+    let short = tempfile::tempfile().unwrap();
+    let failed = site.backend.import(import.clone(), &mut call(vec![short.into(), fds().pop().unwrap()])).unwrap_err();
+    assert_eq!(failed.code, codes::DAMAGED, "{failed:?}");
+    assert_eq!(site.state("a", &machine), MachineState::Absent);
+    assert_eq!(site.files("a", "pool", &machine), Vec::<String>::new());
+    assert_eq!(site.backend.import(import, &mut call(fds())).unwrap().state, MachineState::Saved);
+    site.backend.restore(site.args("a", &machine), &mut call(vec![])).unwrap();
+    site.tick_to("a", &machine, count + 2);
+    assert!(!site.log("a", &machine).contains("READY"), "it did not boot");
+    site.destroy("a", &machine);
+}
+
+#[test]
+fn a_running_machine_moves_without_and_with_shared_storage() {
+    let Some(site) = site("a_running_machine_moves_without_and_with_shared_storage") else { return };
+    site.open(&["a", "b", "c"]);
+    let machine = site.disk_machine("a", 2);
+    for host in ["b", "c"] {
+        site.put(host, "guest.qcow2");
+    }
+    site.run("a", &machine);
+    let mut count = site.tick_to("a", &machine, 2);
+    for (from, to) in [("a", "b"), ("b", "c")] {
+        let offer = site.prepare(to, &machine, &site.facts(from).storage_id).unwrap();
+        assert!(!offer.shared);
+        assert_eq!(serde_json::to_value(site.prepare(to, &machine, "").unwrap()).unwrap(), serde_json::to_value(&offer).unwrap());
+        let began = Instant::now();
+        assert_eq!(site.migrate(from, &machine, &offer, 0, &mut call(vec![])).unwrap().state, MachineState::Absent);
+        eprintln!("{from} to {to}: {:?}", began.elapsed());
+        assert_eq!(
+            site.migrate(from, &machine, &offer, 0, &mut call(vec![])).unwrap().state,
+            MachineState::Absent,
+            "moved is moved"
+        );
+        assert_eq!(site.state(to, &machine), MachineState::Running);
+        assert_eq!(site.forget(to, &machine, false).unwrap_err().code, codes::STATE, "it runs there");
+        assert_eq!(site.forget(from, &machine, false).unwrap().state, MachineState::Absent);
+        assert_eq!(site.forget(from, &machine, false).unwrap().state, MachineState::Absent, "forgotten is forgotten");
+        assert_eq!(site.files(from, "pool", &machine), Vec::<String>::new());
+        assert!(!site.virsh(from, &["list", "--all", "--name"]).contains(&machine.workspace), "no stale definition");
+        count = site.tick_to(to, &machine, count + 2);
+        let log = site.log(to, &machine);
+        assert!(!log.contains("READY"), "it did not boot: {log}");
+        assert!(site.virsh(to, &["list", "--persistent", "--name"]).contains(&machine.workspace), "it survives a restart there");
+    }
+    site.destroy("c", &machine);
+
+    // The same folder on both: nothing is copied, nothing removed.
+    for host in ["a", "b"] {
+        site.open_at(host, "tcp", "shared").unwrap();
+    }
+    let machine = site.disk_machine("a", 3);
+    let shared = site.facts("a").storage_id;
+    assert_eq!(shared, site.facts("b").storage_id);
+    site.run("a", &machine);
+    let count = site.tick_to("a", &machine, 1);
+    let listed = site.backend.host_list(HostRef { host: "b".into() }, &mut call(vec![])).unwrap();
+    assert!(listed.workspaces.is_empty(), "its files are seen there, but it is not there: {listed:?}");
+    let offer = site.prepare("b", &machine, &shared).unwrap();
+    assert!(offer.shared);
+    assert_eq!(site.migrate("a", &machine, &offer, 0, &mut call(vec![])).unwrap().state, MachineState::Absent);
+    site.forget("a", &machine, true).unwrap();
+    site.tick_to("b", &machine, count + 2);
+    assert!(site.files("b", "shared", &machine).iter().any(|name| name.ends_with("disk-0.qcow2")));
+    site.backend.destroy(site.of("b", &machine), &mut call(vec![])).unwrap();
+    assert_eq!(site.files("b", "shared", &machine), Vec::<String>::new());
+}
+
+#[test]
+fn a_migration_that_is_given_up_or_cut_leaves_one_guest() {
+    let Some(site) = site("a_migration_that_is_given_up_or_cut_leaves_one_guest") else { return };
+    site.open(&["a", "b"]);
+    let machine = site.disk_machine("a", 4);
+    let DiskSourceDoc::Image { digest, .. } = machine.disks[0].source.clone() else { panic!("it has an image") };
+    site.backend.image_remove(ImageRemove { host: "b".into(), digest }, &mut call(vec![])).unwrap();
+    let missing = site.prepare("b", &machine, "").unwrap_err();
+    assert_eq!(missing.code, codes::NOT_FOUND, "the image is not there: {missing:?}");
+    site.put("b", "guest.qcow2");
+    site.run("a", &machine);
+    let count = site.tick_to("a", &machine, 1);
+    let offer = site.prepare("b", &machine, "").unwrap();
+    // Slow, and given up when it was seen to be at work.
+    let (cancelled, moved) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(0)));
+    let (stop, seen) = (Arc::clone(&cancelled), Arc::clone(&moved));
+    let hear = Emitter::new(move |event| {
+        if let PluginEvent::Progress { done, total, .. } = event
+            && *done > 0
+        {
+            *seen.lock().unwrap() = *done;
+            assert!(*total > 0);
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
+    let mut given_up = Call::new("job/step".into(), Instant::now() + lab::PATIENCE, vec![], cancelled, hear);
+    let failed = site.migrate("a", &machine, &offer, 2, &mut given_up).unwrap_err();
+    assert_eq!(failed.code, codes::CANCELLED, "{failed:?}");
+    eprintln!("given up after {} bytes", moved.lock().unwrap());
+    assert_eq!(site.state("a", &machine), MachineState::Running);
+    until("an end of it on the target", || Some(()).filter(|()| site.state("b", &machine) == MachineState::Absent));
+    let count = site.tick_to("a", &machine, count + 1);
+
+    // The target's power goes.
+    let offer = site.prepare("b", &machine, "").unwrap();
+    let (source, target) = (&site, &site);
+    let failed = std::thread::scope(|scope| {
+        let work = scope.spawn(|| source.migrate("a", &machine, &offer, 2, &mut call(vec![])));
+        until("a migration under way", || {
+            let job = target.virsh("a", &["domjobinfo", &format!("vws-{}", machine.workspace)]);
+            Some(()).filter(|()| job.contains("Outgoing migration"))
+        });
+        target.script(&["power-off", "b"]);
+        work.join().unwrap().unwrap_err()
+    });
+    eprintln!("{}: {}", failed.code, failed.message);
+    assert_eq!(site.state("a", &machine), MachineState::Running);
+    site.tick_to("a", &machine, count + 1);
+    site.script(&["power-on", "b"]);
+    until("host b", || site.backend.host_list(HostRef { host: "b".into() }, &mut call(vec![])).ok());
+    // A repeat after that finds a clean way.
+    let offer = site.prepare("b", &machine, "").unwrap();
+    assert_eq!(site.migrate("a", &machine, &offer, 0, &mut call(vec![])).unwrap().state, MachineState::Absent);
+    assert_eq!(site.state("b", &machine), MachineState::Running);
+    site.forget("a", &machine, false).unwrap();
+    site.destroy("b", &machine);
+}
+
+#[test]
+fn a_machine_grows_while_it_runs_and_goes_back_to_what_it_was() {
+    let Some(site) = site("a_machine_grows_while_it_runs_and_goes_back_to_what_it_was") else { return };
+    site.open(&["c"]);
+    let mut machine = site.kernel_machine("c", 5);
+    machine.disks =
+        vec![DiskDoc { name: "disk-0".into(), source: DiskSourceDoc::Empty, size_mib: 16, iops: 0, kib_per_second: 0 }];
+    machine.nics = vec![nic("bridge", "br0", 5)];
+    (machine.vcpus_max, machine.memory_max_mib) = (2, 192);
+    site.run("c", &machine);
+    site.tick_to("c", &machine, 1);
+    let mut console = site.console("c", &machine);
+    let size = |console: &mut UnixStream| {
+        shell(console, "cat /sys/block/vda/size; grep MemTotal /proc/meminfo; ls -d /sys/devices/system/cpu/cpu[0-9]* | wc -l")
+    };
+    // Snapshots: with memory while it runs.
+    let before = machine.clone();
+    let snapshot = |name: &str, memory| SnapshotArgs {
+        host: "c".into(),
+        machine: before.clone(),
+        name: name.into(),
+        memory,
+        plugin_state: serde_json::Value::Null,
+    };
+    assert!(shell(&mut console, "echo before >/dev/vda; sync; echo before >/tmp/mark; cat /tmp/mark").contains("before"));
+    assert_eq!(site.backend.snapshot(snapshot("one", true), &mut call(vec![])).unwrap().state, MachineState::Running);
+    site.backend.snapshot(snapshot("one", true), &mut call(vec![])).unwrap();
+    assert!(shell(&mut console, "echo after >/dev/vda; sync; echo after >/tmp/mark; cat /tmp/mark").contains("after"));
+    site.backend.snapshot(snapshot("two", true), &mut call(vec![])).unwrap();
+    assert_eq!(site.backend.snapshots(site.of("c", &before), &mut call(vec![])).unwrap().names, ["one", "two"]);
+    drop(console);
+    assert_eq!(site.backend.revert(snapshot("one", true), &mut call(vec![])).unwrap().state, MachineState::Running);
+    let mut console = site.console("c", &machine);
+    assert!(shell(&mut console, "cat /tmp/mark; head -c 6 /dev/vda").matches("before").count() >= 2);
+    drop(console);
+    let listed = || site.backend.snapshots(site.of("c", &before), &mut call(vec![])).unwrap().names;
+    assert_eq!(listed(), ["one", "two"]);
+    site.backend.snapshot_remove(snapshot("one", false), &mut call(vec![])).unwrap();
+    site.backend.snapshot_remove(snapshot("one", false), &mut call(vec![])).unwrap();
+    site.backend.snapshot_remove(snapshot("two", false), &mut call(vec![])).unwrap();
+    assert_eq!(listed(), Vec::<String>::new());
+    let gone = site.backend.revert(snapshot("one", true), &mut call(vec![])).unwrap_err();
+    assert_eq!(gone.code, codes::NOT_FOUND);
+    let mut console = site.console("c", &machine);
+    eprintln!("before: {}", size(&mut console));
+    let resize = |machine: &MachineDoc| {
+        let args = MachineResize { host: "c".into(), machine: machine.clone(), plugin_state: serde_json::Value::Null };
+        site.backend.resize(args, &mut call(vec![]))
+    };
+    (machine.vcpus, machine.memory_mib, machine.disks[0].size_mib, machine.disks[0].kib_per_second) = (2, 160, 32, 4096);
+    (machine.nics[0].inbound_kib_per_second, machine.nics[0].outbound_kib_per_second) = (0, 0);
+    assert_eq!(resize(&machine).unwrap().after_restart, Vec::<String>::new());
+    let is = until("the guest's new size", || {
+        let is = size(&mut console);
+        let cpus = is.lines().rev().find(|line| line.trim().parse::<u32>().is_ok()).map(str::trim) == Some("2");
+        Some(is.clone()).filter(|is| is.contains("65536") && cpus)
+    });
+    eprintln!("after: {is}");
+    let live = site.virsh("c", &["dumpxml", &format!("vws-{}", machine.workspace)]);
+    assert!(live.contains("<total_bytes_sec>4194304<"), "{live}");
+    let refused = |change: &dyn Fn(&mut MachineDoc)| {
+        let mut other = machine.clone();
+        change(&mut other);
+        resize(&other).unwrap_err()
+    };
+    let shrink = refused(&|machine| machine.disks[0].size_mib = 16);
+    assert!(shrink.code == codes::INVALID && shrink.message.contains("not made smaller"), "{shrink:?}");
+    let unplug = refused(&|machine| machine.vcpus = 1);
+    assert!(unplug.code == codes::UNSUPPORTED && unplug.message.contains("hang"), "{unplug:?}");
+    let ceiling = resize(&MachineDoc { memory_mib: 256, ..machine.clone() }).unwrap();
+    assert_eq!(ceiling.after_restart, ["memory_mib", "memory_max_mib"]);
+
+    let stats = site.backend.host_stats(HostRef { host: "c".into() }, &mut call(vec![])).unwrap();
+    eprintln!("{stats:?}");
+    let one = stats.workspaces.iter().find(|one| one.workspace == machine.workspace).unwrap();
+    assert!(one.cpu_time_ns.unwrap() > 0 && one.resident_mib.unwrap() > 0 && one.memory_mib.unwrap() > 0);
+    assert!(one.disk_read_bytes.is_some() && one.net_sent_bytes.is_some());
+
+    // What was plugged in is there after a serialization, and no snapshot is taken that could not be reverted.
+    drop(console);
+    let args = SnapshotArgs {
+        host: "c".into(),
+        machine: machine.clone(),
+        name: "late".into(),
+        memory: true,
+        plugin_state: serde_json::Value::Null,
+    };
+    let late = site.backend.snapshot(args, &mut call(vec![])).unwrap_err();
+    assert!(late.code == codes::UNSUPPORTED && late.message.contains("vCPUs"), "{late:?}");
+    assert_eq!(site.backend.save(site.of("c", &machine), &mut call(vec![])).unwrap().state, MachineState::Saved);
+    site.backend.restore(site.args("c", &machine), &mut call(vec![])).unwrap();
+    let mut console = site.console("c", &machine);
+    assert!(size(&mut console).contains("65536"));
+    drop(console);
+    // Without memory while it is off; its disk grows there as well.
+    let stop = WorkspaceStop {
+        host: "c".into(),
+        workspace: machine.workspace.clone(),
+        guest_timeout_ms: 0,
+        plugin_state: serde_json::Value::Null,
+    };
+    site.backend.stop(stop, &mut call(vec![])).unwrap();
+    let off = || SnapshotArgs {
+        host: "c".into(),
+        machine: machine.clone(),
+        name: "off".into(),
+        memory: false,
+        plugin_state: serde_json::Value::Null,
+    };
+    let mut larger = machine.clone();
+    larger.disks[0].size_mib = 48;
+    assert_eq!(resize(&larger).unwrap().status.state, MachineState::Stopped);
+    assert_eq!(site.backend.snapshot(off(), &mut call(vec![])).unwrap().state, MachineState::Stopped);
+    assert_eq!(site.backend.revert(off(), &mut call(vec![])).unwrap().state, MachineState::Stopped);
+    site.destroy("c", &machine);
+}
+
+fn nic(kind: &str, source: &str, last: u8) -> NicDoc {
+    NicDoc {
+        mac: format!("52:54:00:00:00:{last:02x}"),
+        kind: kind.into(),
+        source: source.into(),
+        inbound_kib_per_second: 0,
+        outbound_kib_per_second: 0,
+        addresses: vec![],
+        anti_spoofing: false,
+        dhcp: false,
+    }
+}
+
+#[test]
+fn a_nic_gets_its_address_and_speaks_for_nobody_else() {
+    let Some(site) = site("a_nic_gets_its_address_and_speaks_for_nobody_else") else { return };
+    site.open(&["c"]);
+    let facts = site.facts("c");
+    assert_eq!(facts.capabilities["dhcp"], "");
+    let mut machine = site.kernel_machine("c", 6);
+    let fixed = |address: &str| NicDoc {
+        addresses: vec![address.into()],
+        dhcp: true,
+        anti_spoofing: facts.capabilities["anti-spoofing"].is_empty(),
+        ..nic("network", "default", 6)
+    };
+    eprintln!("anti-spoofing: {:?}", facts.capabilities["anti-spoofing"]);
+    machine.nics = vec![NicDoc { source: "none-such".into(), ..fixed("192.168.122.50/24") }];
+    let missing = site.backend.stage(site.args("c", &machine), &mut call(vec![])).unwrap_err();
+    assert!(missing.code == codes::NOT_FOUND && missing.object.contains("none-such"), "{missing:?}");
+    machine.nics = vec![fixed("10.9.9.9/24")];
+    let outside = site.backend.stage(site.args("c", &machine), &mut call(vec![])).unwrap_err();
+    assert_eq!(outside.code, codes::INVALID, "{outside:?}");
+    assert_eq!(site.state("c", &machine), MachineState::Absent);
+    machine.nics = vec![fixed("192.168.122.50/24")];
+    site.run("c", &machine);
+    site.tick_to("c", &machine, 1);
+    let network = site.virsh("c", &["net-dumpxml", "default"]);
+    assert_eq!(network.matches("192.168.122.50").count(), 1, "{network}");
+    let mut console = site.console("c", &machine);
+    shell(&mut console, "ticks-off");
+    let lease = shell(&mut console, "ip link set eth0 up; udhcpc -i eth0 -n -q -f -t 8 2>&1");
+    assert!(lease.contains("192.168.122.50"), "{lease}");
+    let ping = |console: &mut UnixStream, address: &str| {
+        let said =
+            shell(console, &format!("ip addr flush dev eth0; ip addr add {address}/24 dev eth0; ping -c 2 -W 3 192.168.122.1"));
+        said.contains(" 0% packet loss") || said.contains("1 packets received")
+    };
+    assert!(ping(&mut console, "192.168.122.50"));
+    if facts.capabilities["anti-spoofing"].is_empty() {
+        assert!(!ping(&mut console, "192.168.122.51"), "it spoke from another's address");
+    }
+    site.destroy("c", &machine);
+    let network = site.virsh("c", &["net-dumpxml", "--inactive", "default"]);
+    assert!(!network.contains("192.168.122.50"), "{network}");
+}
+
+#[test]
+fn a_cut_cable_hurts_only_its_host_and_ends_in_time() {
+    let Some(site) = site("a_cut_cable_hurts_only_its_host_and_ends_in_time") else { return };
+    site.open(&["a", "b"]);
+    let machine = site.kernel_machine("a", 7);
+    site.run("a", &machine);
+    site.tick_to("a", &machine, 1);
+    let list = |host: &str| site.backend.host_list(HostRef { host: host.into() }, &mut call(vec![]));
+    site.script(&["cut", "a"]);
+    let began = Instant::now();
+    let failed = list("a").unwrap_err();
+    eprintln!("{} after {:?}: {}", failed.code, began.elapsed(), failed.message);
+    assert_eq!(failed.code, codes::UNREACHABLE, "{failed:?}");
+    assert!(began.elapsed() < Duration::from_secs(45));
+    let began = Instant::now();
+    list("b").unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "another host is not slowed");
+    until("the news", || {
+        let events = site.events.lock().unwrap();
+        events.iter().any(|event| matches!(event, PluginEvent::Host { host, up: false, .. } if host == "a")).then_some(())
+    });
+    let began = Instant::now();
+    assert_eq!(list("a").unwrap_err().code, codes::UNREACHABLE);
+    assert!(began.elapsed() < Duration::from_secs(2), "known to be gone: told at once");
+    site.script(&["mend", "a"]);
+    until("the host again", || list("a").ok());
+    assert_eq!(site.state("a", &machine), MachineState::Running);
+    site.script(&["kill-libvirtd", "a"]);
+    until("the news", || list("a").err());
+    site.script(&["start-libvirtd", "a"]);
+    until("the host again", || list("a").ok());
+    site.virsh("a", &["destroy", &format!("vws-{}", machine.workspace)]);
+    until("an event about the end", || {
+        let events = site.events.lock().unwrap();
+        let ended =
+            |event: &PluginEvent| matches!(event, PluginEvent::Workspace { status, .. } if status.state == MachineState::Stopped);
+        events.iter().any(ended).then_some(())
+    });
+    site.destroy("a", &machine);
+}
