@@ -3,6 +3,7 @@
 //! Owns: the life of one `tests/lab/hosts` and its verbs. The script's head says what the hosts are like and what it promises. What
 //! the daemon makes of them is not known here.
 
+use crate::libvirt::KvmHost;
 use crate::{root, skipped};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -80,6 +81,12 @@ impl Lab {
         let folder = folder.to_str().expect("a test's folder is UTF-8");
         self.hosts(&["client", folder, user]);
         self.hosts(&["uri", host, "tls", folder]).trim().to_owned()
+    }
+
+    /// A host of the lab for a plan, reached by this URI.
+    #[must_use]
+    pub fn host(name: &'static str, uri: String) -> KvmHost {
+        KvmHost { name, uri, directory: "/var/lib/vws-pool".into() }
     }
 
     /// What to put before a command so that it runs in the site's network.
