@@ -37,8 +37,9 @@ impl Breaker {
         }
     }
 
-    /// Counts a failure.
-    pub(crate) fn failed(&mut self, now: Instant) {
+    /// Counts a failure. Whether it opened with this one: it had let through until now.
+    pub(crate) fn failed(&mut self, now: Instant) -> bool {
+        let refused = self.refuses_for(now).is_some();
         self.forget_old(now);
         if self.failures.len() >= self.limit {
             self.failures.pop_front();
@@ -47,6 +48,7 @@ impl Breaker {
         if self.failures.len() >= self.limit {
             self.open_until = Some(now + COOL_DOWN);
         }
+        !refused && self.refuses_for(now).is_some()
     }
 
     /// Failures that count now.
@@ -79,10 +81,11 @@ mod tests {
     fn it_opens_at_the_limit_and_lets_one_through_after_the_cool_down() {
         let start = Instant::now();
         let mut breaker = Breaker::new(3);
-        breaker.failed(start);
-        breaker.failed(start);
+        assert!(!breaker.failed(start));
+        assert!(!breaker.failed(start));
         assert_eq!(breaker.refuses_for(start), None);
-        breaker.failed(start);
+        assert!(breaker.failed(start), "it opens now");
+        assert!(!breaker.failed(start), "it was open");
         assert_eq!(breaker.refuses_for(start), Some(COOL_DOWN));
         let later = start + COOL_DOWN;
         assert_eq!(breaker.refuses_for(later), None);

@@ -87,13 +87,15 @@ pub(crate) trait Keeper: Send + Sync {
     /// An event of the plugin.
     fn event(&self, child: &Child, event: PluginEvent);
     /// A call did not end although it was cancelled.
-    fn overdue(&self, child: &Arc<Child>, host: &str, method: &str);
+    fn overdue(&self, child: &Arc<Child>, host: &str, workspace: &str, method: &str);
     /// The process has ended; the hosts are those that had calls in flight.
     fn died(&self, child: &Arc<Child>, death: &Death, hosts: Vec<String>);
 }
 
 struct InFlight {
     host: String,
+    /// Empty for a call to the host itself.
+    workspace: String,
     id: String,
     method: String,
     overdue: bool,
@@ -526,7 +528,7 @@ impl Child {
     }
 
     /// Enters a call; nothing is sent yet. From here on the child, even when it is retired, lives until the call has ended.
-    pub(crate) fn reserve(&self, host: &str, method: &str, id: &str) -> Result<Reserved, Refusal> {
+    pub(crate) fn reserve(&self, host: &str, workspace: &str, method: &str, id: &str) -> Result<Reserved, Refusal> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, waiting) = oneshot::channel();
         let mut calls = locked(&self.calls);
@@ -539,16 +541,16 @@ impl Child {
                 fact: format!("{MAX_CALLS_IN_FLIGHT} calls are in flight in one process"),
             }));
         }
-        let call = InFlight { host: host.to_owned(), id: id.to_owned(), method: method.to_owned(), overdue: false, answer };
+        let call = InFlight {
+            host: host.to_owned(),
+            workspace: workspace.to_owned(),
+            id: id.to_owned(),
+            method: method.to_owned(),
+            overdue: false,
+            answer,
+        };
         calls.in_flight.insert(number, call);
         Ok(Reserved { number, waiting })
-    }
-
-    /// Takes a call back that was entered and not sent.
-    pub(crate) fn withdraw(&self, reserved: Reserved) {
-        let mut calls = locked(&self.calls);
-        calls.in_flight.remove(&reserved.number);
-        self.count_healthy(&calls);
     }
 
     /// One call: the request document in, the reply's bytes and descriptors out. If it is given up (deadline, or the future is
@@ -621,13 +623,13 @@ impl Child {
             let mut calls = locked(&self.calls);
             let found = calls.in_flight.get_mut(&number).map(|call| {
                 call.overdue = true;
-                (call.host.clone(), call.method.clone())
+                (call.host.clone(), call.workspace.clone(), call.method.clone())
             });
             self.count_healthy(&calls);
             found
         };
-        if let Some((host, method)) = found {
-            self.keeper.overdue(self, &host, &method);
+        if let Some((host, workspace, method)) = found {
+            self.keeper.overdue(self, &host, &workspace, &method);
         }
     }
 }

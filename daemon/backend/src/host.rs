@@ -287,6 +287,13 @@ struct PeekMachine<'a> {
     workspace: Cow<'a, str>,
 }
 
+/// What a request document is about: its id, host and workspace (empty for a call to the host itself).
+pub(crate) fn subject(request: &[u8]) -> Result<(String, String, String), serde_json::Error> {
+    let Peek { id, args } = serde_json::from_slice::<Peek<'_>>(request)?;
+    let workspace = if args.workspace.is_empty() { args.machine.workspace } else { args.workspace };
+    Ok((id.into_owned(), args.host.into_owned(), workspace.into_owned()))
+}
+
 struct Work {
     request: Vec<u8>,
     fds: Vec<OwnedFd>,
@@ -526,11 +533,8 @@ impl Pool {
     fn take_in(&self, frame: Frame) -> Result<(), ServeError> {
         match frame.kind {
             Kind::Call => {
-                match serde_json::from_slice::<Peek<'_>>(&frame.payload) {
-                    Ok(peek) => {
-                        let workspace =
-                            if peek.args.workspace.is_empty() { peek.args.machine.workspace } else { peek.args.workspace };
-                        let (id, host, workspace) = (peek.id.into_owned(), peek.args.host.into_owned(), workspace.into_owned());
+                match subject(&frame.payload) {
+                    Ok((id, host, workspace)) => {
                         let mut state = locked(&self.state);
                         state.calls.insert(frame.call, Running { id, cancelled: false });
                         state.schedule.submit(frame.call, &host, &workspace, Work { request: frame.payload, fds: frame.fds });

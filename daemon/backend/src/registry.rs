@@ -67,6 +67,31 @@ pub enum BackendEvent {
         /// Name of the plugin.
         backend: String,
     },
+    /// A call hangs: its child gets no new calls, a fresh one takes over.
+    ChildReplaced {
+        /// Name of the plugin.
+        backend: String,
+        /// The host whose call hangs.
+        host: String,
+        /// The call's method.
+        method: String,
+    },
+    /// Too much failed: for a while nothing is tried.
+    BreakerOpened {
+        /// Name of the plugin.
+        backend: String,
+        /// The host that is left alone; none: every host of one child.
+        host: Option<String>,
+        /// How long nothing is tried.
+        cool_down: Duration,
+    },
+    /// What was left alone is tried again.
+    BreakerClosed {
+        /// Name of the plugin.
+        backend: String,
+        /// As it was opened.
+        host: Option<String>,
+    },
     /// A child ended by accident, or with calls that hung: look at these hosts' machines again.
     ChildDied {
         /// Name of the plugin.
@@ -451,7 +476,7 @@ impl Keeper for Inspector {
         }
     }
 
-    fn overdue(&self, _child: &Arc<Child>, _host: &str, _method: &str) {}
+    fn overdue(&self, _child: &Arc<Child>, _host: &str, _workspace: &str, _method: &str) {}
 
     fn died(&self, _child: &Arc<Child>, _death: &Death, _hosts: Vec<String>) {}
 }

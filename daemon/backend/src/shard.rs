@@ -3,12 +3,14 @@
 //! Owns: starting a child when it is needed, opening the hosts in it, back-off and breakers, and the change from a child that
 //! died or hangs to a fresh one. Must not know: other shards, what calls mean.
 //!
-//! One host's trouble stays its own: its `host.open` runs beside the others', its breaker is its own, and after a call of it hung
-//! only its own calls wait until the process with the hanging call is gone.
+//! One host's trouble stays its own: its `host.open` runs beside the others', its breaker is its own. After a call hung a fresh child
+//! takes the host's other calls at once; what is about the same workspace (for a call that changes the host itself: what changes it
+//! again) waits until the process with the hanging call is gone, so that the two never work on one thing.
 
-use crate::breaker::{Breaker, CHILD_FAILURES, HOST_FAILURES, WINDOW};
+use crate::breaker::{Breaker, CHILD_FAILURES, COOL_DOWN, HOST_FAILURES, WINDOW};
 use crate::child::{Child, Death, Keeper, Launch, Refusal};
 use crate::error::CallError;
+use crate::host::subject;
 use crate::registry::BackendEvent;
 use crate::spawner::Spawner;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
@@ -26,6 +28,19 @@ use vws_plugin_api::doc::{self, Description, Failure, HostOpen, HostRef, PluginE
 pub const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// Deadline of `host.close`.
 pub const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Methods that change nothing: when one hangs, nothing has to wait for its end.
+const READS: [&str; 9] = [
+    methods::HOST_OPEN,
+    methods::HOST_PROBE,
+    methods::HOST_LIST,
+    methods::HOST_STATS,
+    methods::IMAGE_PRESENT,
+    methods::IMAGE_LIST,
+    methods::INSPECT,
+    methods::LOG,
+    methods::SNAPSHOTS,
+];
 
 /// The outcome of something that many wait for and one task does.
 type Shared<T> = watch::Receiver<Option<Result<T, CallError>>>;
@@ -69,8 +84,10 @@ struct Serving {
 struct HostEntry {
     settings: Value,
     breaker: Breaker,
-    /// A retired child in which a call of this host hangs: calls wait for its end.
-    fence: Option<Arc<Child>>,
+    /// Retired children in which a call of this host hangs, each with the workspace that it is about (empty: the host itself).
+    fences: Vec<(String, Arc<Child>)>,
+    /// Its last `host.open` hung.
+    open_hung: bool,
 }
 
 struct State {
@@ -121,6 +138,12 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The workspace that arguments are about; empty for a call to the host itself, and for arguments that are no document.
+fn workspace_of<A: Serialize + ?Sized>(args: &A) -> String {
+    let document = RequestRef { v: doc::VERSION, id: "", method: "", deadline_ms: 0, args };
+    serde_json::to_vec(&document).and_then(|document| subject(&document)).map(|(_, _, workspace)| workspace).unwrap_or_default()
+}
+
 impl Shard {
     pub(crate) fn new(common: Arc<Common>) -> Arc<Self> {
         let state = State {
@@ -163,7 +186,7 @@ impl Shard {
         match state.hosts.get_mut(host) {
             Some(entry) => Some(std::mem::replace(&mut entry.settings, settings)),
             None => {
-                let entry = HostEntry { settings, breaker: Breaker::new(HOST_FAILURES), fence: None };
+                let entry = HostEntry { settings, breaker: Breaker::new(HOST_FAILURES), fences: Vec::new(), open_hung: false };
                 state.hosts.insert(host.to_owned(), entry);
                 None
             }
@@ -268,10 +291,12 @@ impl Shard {
     }
 
     /// A child in which the host is open, by `until`.
+    /// `workspace` tells what the call is about; it is asked only after a call of the host hung.
     async fn ready(
         self: &Arc<Self>,
         host: &str,
         method: &str,
+        workspace: impl Fn() -> String,
         until: Instant,
         deadline: Duration,
     ) -> Result<Arc<Child>, CallError> {
@@ -298,7 +323,14 @@ impl Shard {
                 if let Some(retry_in) = entry.breaker.refuses_for(Clock::now()) {
                     return Err(self.refused(format!("host `{host}`"), HOST_FAILURES, retry_in));
                 }
-                if let Some(fence) = entry.fence.clone() {
+                let fence = if entry.fences.is_empty() {
+                    None
+                } else {
+                    let about = workspace();
+                    let passes = about.is_empty() && READS.contains(&method);
+                    entry.fences.iter().find(|(hangs, _)| !passes && *hangs == about).map(|(_, child)| Arc::clone(child))
+                };
+                if let Some(fence) = fence {
                     Next::Fence(fence)
                 } else if let Some(serving) = state.current.clone().filter(|serving| serving.child.usable()) {
                     Next::Open(self.opening(&serving, host, &state)?, serving.child)
@@ -327,8 +359,8 @@ impl Shard {
                 Next::Fence(child) => {
                     timeout_at(until, child.dead())
                         .await
-                        .map_err(|_| timed_out("it waited for the process in which an earlier call of the host hangs"))?;
-                    self.lift_fence(host, &child);
+                        .map_err(|_| timed_out("it waited for the process in which an earlier call of the same hangs"))?;
+                    self.lift_fences(&mut locked(&self.state), &child);
                 }
             }
         }
@@ -338,12 +370,52 @@ impl Shard {
         CallError::Breaker { object, failures, window_seconds: WINDOW.as_secs(), retry_in }
     }
 
-    fn lift_fence(&self, host: &str, child: &Arc<Child>) {
-        if let Some(entry) = locked(&self.state).hosts.get_mut(host)
-            && entry.fence.as_ref().is_some_and(|fence| Arc::ptr_eq(fence, child))
-        {
-            entry.fence = None;
+    /// A child is gone, and with it what hung in it.
+    fn lift_fences(&self, state: &mut State, child: &Arc<Child>) {
+        for entry in state.hosts.values_mut() {
+            entry.fences.retain(|(_, fence)| !Arc::ptr_eq(fence, child));
         }
+    }
+
+    /// Counts a failure of a host, and tells when its breaker opens.
+    fn host_failed(self: &Arc<Self>, state: &mut State, host: &str) {
+        let opened = state.hosts.get_mut(host).is_some_and(|entry| entry.breaker.failed(Clock::now()));
+        if opened {
+            self.tell_breaker(Some(host.to_owned()));
+        }
+    }
+
+    /// Counts a failure of the child, and tells when the shard's breaker opens.
+    fn child_failed(self: &Arc<Self>, state: &mut State) {
+        if state.breaker.failed(Clock::now()) {
+            self.tell_breaker(None);
+        }
+    }
+
+    /// Tells that a breaker has opened and, when it lets through again, that it has closed.
+    fn tell_breaker(self: &Arc<Self>, host: Option<String>) {
+        let backend = self.common.name.clone();
+        self.common.tell(BackendEvent::BreakerOpened { backend: backend.clone(), host: host.clone(), cool_down: COOL_DOWN });
+        let shard = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut pause = COOL_DOWN;
+            loop {
+                sleep(pause).await;
+                let Some(shard) = shard.upgrade() else { return };
+                let left = {
+                    let state = locked(&shard.state);
+                    let breaker = match &host {
+                        Some(host) => state.hosts.get(host).map(|entry| &entry.breaker),
+                        None => Some(&state.breaker),
+                    };
+                    breaker.and_then(|breaker| breaker.refuses_for(Clock::now()))
+                };
+                match left {
+                    Some(left) => pause = left,
+                    None => return shard.common.tell(BackendEvent::BreakerClosed { backend, host }),
+                }
+            }
+        });
     }
 
     /// Starts a child in a task of its own, after the back-off. Called with the state locked.
@@ -379,10 +451,10 @@ impl Shard {
                 let serving = Serving { child, opened: Arc::default() };
                 state.current = Some(serving.clone());
                 self.common.tell(BackendEvent::ChildStarted { backend: self.common.name.clone() });
-                // A host whose breaker is open, or which waits for its old process, is opened by its next call.
+                // A host whose breaker is open, or whose opening hung, is opened by its next call.
                 let now = Clock::now();
                 for (host, entry) in &state.hosts {
-                    if entry.fence.is_none() && entry.breaker.refuses_for(now).is_none() {
+                    if !entry.open_hung && entry.breaker.refuses_for(now).is_none() {
                         // The outcome is kept for whoever calls; a failure is logged by the task.
                         let _opening = self.opening(&serving, host, &state);
                     }
@@ -390,7 +462,7 @@ impl Shard {
                 Ok(())
             }
             Err(error) => {
-                state.breaker.failed(Clock::now());
+                self.child_failed(&mut state);
                 *locked(&self.common.fault) = Some(error.to_string());
                 tracing::error!(backend = %self.common.name, %error, "a plugin's process could not be started");
                 Err(error)
@@ -426,6 +498,11 @@ impl Shard {
                     return;
                 }
             };
+            if result.is_ok()
+                && let Some(entry) = locked(&shard.state).hosts.get_mut(&host)
+            {
+                entry.open_hung = false;
+            }
             if let Err(error) = &result {
                 tracing::warn!(backend = %shard.common.name, %host, %error, "a host could not be opened");
                 let mut opened = locked(&serving.opened);
@@ -450,23 +527,22 @@ impl Shard {
         deadline: Duration,
         fds: &mut Vec<OwnedFd>,
     ) -> Option<Result<(R, Vec<OwnedFd>), CallError>> {
-        let reserved = match child.reserve(host, method, id) {
-            Ok(reserved) => reserved,
-            Err(Refusal::Gone) => return None,
-            Err(Refusal::Busy(error)) => return Some(Err(error)),
-        };
+        let refused =
+            |reason: String| CallError::Request { backend: self.common.name.clone(), method: method.to_owned(), reason };
         let left = until.saturating_duration_since(Instant::now());
         let request = RequestRef { v: doc::VERSION, id, method, deadline_ms: millis(left), args };
         let request = match serde_json::to_vec(&request) {
             Ok(request) => request,
-            Err(error) => {
-                child.withdraw(reserved);
-                return Some(Err(CallError::Request {
-                    backend: self.common.name.clone(),
-                    method: method.to_owned(),
-                    reason: error.to_string(),
-                }));
-            }
+            Err(error) => return Some(Err(refused(error.to_string()))),
+        };
+        let workspace = match subject(&request) {
+            Ok((_, _, workspace)) => workspace,
+            Err(error) => return Some(Err(refused(error.to_string()))),
+        };
+        let reserved = match child.reserve(host, &workspace, method, id) {
+            Ok(reserved) => reserved,
+            Err(Refusal::Gone) => return None,
+            Err(Refusal::Busy(error)) => return Some(Err(error)),
         };
         let answer = child.call(reserved, host, method, request, std::mem::take(fds), until, deadline).await;
         Some(answer.and_then(|(bytes, fds)| {
@@ -493,7 +569,8 @@ impl Shard {
     ) -> Result<(R, Vec<OwnedFd>), CallError> {
         let until = Instant::now().checked_add(deadline).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
         loop {
-            let child = self.ready(host, method, until, deadline).await?;
+            let about = || workspace_of(args);
+            let child = self.ready(host, method, about, until, deadline).await?;
             if let Some(answer) = self.send(&child, host, method, id, args, until, deadline, &mut fds).await {
                 return answer;
             }
@@ -503,31 +580,40 @@ impl Shard {
     /// Opens a host that was entered, and waits for it.
     pub(crate) async fn open(self: &Arc<Self>, host: &str) -> Result<(), CallError> {
         let deadline = OPEN_DEADLINE + crate::child::CANCEL_GRACE + crate::child::START_DEADLINE;
-        self.ready(host, methods::HOST_OPEN, Instant::now() + deadline, deadline).await.map(drop)
+        self.ready(host, methods::HOST_OPEN, String::new, Instant::now() + deadline, deadline).await.map(drop)
     }
 
-    fn on_overdue(self: &Arc<Self>, child: &Arc<Child>, host: &str, method: &str) {
+    fn on_overdue(self: &Arc<Self>, child: &Arc<Child>, host: &str, workspace: &str, method: &str) {
         let mut state = locked(&self.state);
-        tracing::warn!(backend = %self.common.name, host, method, "a call hangs: its process is replaced");
+        tracing::warn!(backend = %self.common.name, host, workspace, method, "a call hangs: its process is replaced");
+        self.host_failed(&mut state, host);
         if let Some(entry) = state.hosts.get_mut(host) {
-            entry.breaker.failed(Clock::now());
-            entry.fence = Some(Arc::clone(child));
+            entry.open_hung |= method == methods::HOST_OPEN;
+            if !READS.contains(&method) {
+                entry.fences.push((workspace.to_owned(), Arc::clone(child)));
+            }
         }
         if state.current.as_ref().is_some_and(|serving| Arc::ptr_eq(&serving.child, child)) {
             state.current = None;
             state.retired.push(Arc::clone(child));
+            self.common.restarts.fetch_add(1, Ordering::Relaxed);
+            self.common.tell(BackendEvent::ChildReplaced {
+                backend: self.common.name.clone(),
+                host: host.to_owned(),
+                method: method.to_owned(),
+            });
             if !state.closing && state.starting.is_none() {
                 self.begin_start(&mut state);
             }
         }
         child.retire();
-        self.common.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
     fn on_death(self: &Arc<Self>, child: &Arc<Child>, death: &Death, hosts: Vec<String>) {
         let mut state = locked(&self.state);
         let now = Clock::now();
         state.retired.retain(|other| !Arc::ptr_eq(other, child));
+        self.lift_fences(&mut state, child);
         let current = state.current.as_ref().is_some_and(|serving| Arc::ptr_eq(&serving.child, child));
         if current {
             state.current = None;
@@ -540,11 +626,9 @@ impl Shard {
             }
             return;
         }
-        state.breaker.failed(now);
+        self.child_failed(&mut state);
         for host in &hosts {
-            if let Some(entry) = state.hosts.get_mut(host) {
-                entry.breaker.failed(now);
-            }
+            self.host_failed(&mut state, host);
         }
         tracing::error!(backend = %self.common.name, reason = %death.reason, "a plugin's process ended");
         self.common.restarts.fetch_add(1, Ordering::Relaxed);
@@ -574,9 +658,9 @@ impl Keeper for ShardKeeper {
         shard.common.tell(BackendEvent::Plugin { backend: shard.common.name.clone(), event });
     }
 
-    fn overdue(&self, child: &Arc<Child>, host: &str, method: &str) {
+    fn overdue(&self, child: &Arc<Child>, host: &str, workspace: &str, method: &str) {
         if let Some(shard) = self.0.upgrade() {
-            shard.on_overdue(child, host, method);
+            shard.on_overdue(child, host, workspace, method);
         }
     }
 

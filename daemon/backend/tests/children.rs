@@ -75,9 +75,9 @@ async fn a_call_that_hangs_costs_neither_its_neighbours_calls_nor_their_next_one
     assert_ne!(next["pid"], old);
     assert!(alive(old), "the old child lives as long as its healthy call");
     assert!(!healthy.is_finished());
-    // The rogue host's own next call waits until the hanging one is gone for good: its deadline is over before that.
+    // What may be the same again waits until the hanging one is gone for good: its deadline is over before that.
     let error = site.call("rogue-host", "x.slow", "2", json!({}), Duration::from_millis(100)).await.unwrap_err();
-    assert!(error.to_string().contains("an earlier call of the host hangs"), "{error}");
+    assert!(error.to_string().contains("an earlier call of the same hangs"), "{error}");
     let answer = healthy.await.unwrap().unwrap();
     assert_eq!(answer["pid"], old, "the healthy call ended where it began");
     let (hosts, reason) = site.event("the end of the retired child", died).await;
@@ -86,6 +86,63 @@ async fn a_call_that_hangs_costs_neither_its_neighbours_calls_nor_their_next_one
     until("the old child is killed", || !alive(old)).await;
     let answer = site.call("rogue-host", "x.slow", "3", json!({ "ms": 0 }), SOON).await.unwrap();
     assert_eq!(answer["pid"], next["pid"]);
+    site.backends.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_call_hung_a_fresh_child_takes_the_hosts_other_workspaces_at_once() {
+    let mut site = Site::rogue(&["h", "neighbour"]).await;
+    let old = site.pids()[0];
+    let healthy = site.begin("h", "x.slow", "n", json!({ "workspace": "v", "ms": 3000 }), SOON);
+    site.said("began x.slow h").await;
+    let error = site.call("h", "x.hang", "1", json!({ "workspace": "w" }), Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { .. }), "{error}");
+    // Other workspaces of the host, the host itself, and neighbours.
+    for (host, workspace) in [("h", "u"), ("h", ""), ("neighbour", "x")] {
+        let began = Instant::now();
+        let answer = site.call(host, "x.slow", "2", json!({ "workspace": workspace, "ms": 0 }), SOON).await.unwrap();
+        assert_ne!(answer["pid"], old, "{host} {workspace}");
+        assert!(began.elapsed() < Duration::from_secs(1), "{host} {workspace}: {:?}", began.elapsed());
+    }
+    assert!(alive(old) && !healthy.is_finished(), "the healthy call goes on where it began");
+    // The same workspace waits: the two calls must not work on one machine, however the documents name it.
+    for about in [json!({ "workspace": "w" }), json!({ "machine": { "workspace": "w" } })] {
+        let error = site.call("h", "x.slow", "3", about, Duration::from_millis(100)).await.unwrap_err();
+        assert!(error.to_string().contains("an earlier call of the same hangs"), "{error}");
+    }
+    assert_eq!(healthy.await.unwrap().unwrap()["pid"], old);
+    until("the old child is killed", || !alive(old)).await;
+    let answer = site.call("h", "x.slow", "4", json!({ "workspace": "w", "ms": 0 }), SOON).await.unwrap();
+    assert_ne!(answer["pid"], old);
+    assert_eq!(site.backends.status()[0].restarts, 1);
+    site.backends.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn breakers_are_told_when_they_open() {
+    let mut site = Site::rogue(&["bad"]).await;
+    for n in 0..limits::HOST_FAILURES {
+        let error = site.call("bad", "x.segv", &format!("{n}"), json!({}), SOON).await.unwrap_err();
+        assert!(matches!(error, CallError::ChildDied { .. }), "{n}: {error}");
+    }
+    let (host, cool_down) = site
+        .event("the breaker", |event| match event {
+            BackendEvent::BreakerOpened { host, cool_down, .. } => Some((host, cool_down)),
+            _ => None,
+        })
+        .await;
+    assert_eq!((host.as_deref(), cool_down), (Some("bad"), limits::COOL_DOWN));
+    let closed = tokio::time::timeout(limits::COOL_DOWN + SOON, async {
+        loop {
+            match site.events.recv().await.expect("the registry lives") {
+                BackendEvent::BreakerClosed { host, .. } => return host,
+                BackendEvent::BreakerOpened { .. } => panic!("it was open already"),
+                _ => {}
+            }
+        }
+    });
+    assert_eq!(closed.await.expect("it closes").as_deref(), Some("bad"));
+    assert!(site.call("bad", "x.slow", "last", json!({ "ms": 0 }), SOON).await.is_ok());
     site.backends.shutdown().await;
 }
 

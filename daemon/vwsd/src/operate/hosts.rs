@@ -249,14 +249,50 @@ impl Operate {
                     _ => tracing::debug!(backend, "{message}"),
                 },
             },
-            BackendEvent::ChildStarted { backend, .. } => tracing::debug!(backend, "a plugin's process started"),
+            BackendEvent::ChildStarted { backend } => {
+                let text = format!("a process of backend `{backend}` serves");
+                self.tell_backend("backend.started", text);
+            }
+            BackendEvent::ChildReplaced { backend, host, method } => {
+                let text = format!("`{method}` hangs on host `{host}`: a fresh process of backend `{backend}` takes over");
+                self.tell_backend("backend.replaced", text);
+            }
+            BackendEvent::BreakerOpened { backend, host, cool_down } => {
+                let object = left_alone(&backend, host.as_deref());
+                let text = format!("{object} failed too often and is left alone for {} s", cool_down.as_secs());
+                tracing::warn!(backend, "{text}");
+                self.tell_backend("backend.breaker-opened", text);
+            }
+            BackendEvent::BreakerClosed { backend, host } => {
+                self.tell_backend("backend.breaker-closed", format!("{} is tried again", left_alone(&backend, host.as_deref())));
+                if let Some(name) = host.and_then(|host| HostName::parse(&host).ok()) {
+                    self.standing(&name).look_now.notify_one();
+                }
+            }
             BackendEvent::ChildDied { backend, hosts, reason } => {
                 tracing::error!(backend, %reason, "a plugin's process died");
+                self.tell_backend("backend.died", format!("a process of backend `{backend}` ended: {reason}"));
                 for host in hosts.iter().filter_map(|host| HostName::parse(host).ok()) {
                     self.standing(&host).look_now.notify_one();
                 }
             }
         }
+    }
+
+    /// Commits an event about a backend, from which its object's signals are made.
+    fn tell_backend(&self, kind: &'static str, text: String) {
+        let core = Arc::clone(&self.core);
+        tokio::spawn(async move {
+            let told = core
+                .transact(move |tx| {
+                    tx.event(kind, About::default(), 0, text);
+                    Ok(())
+                })
+                .await;
+            if let Err(error) = told {
+                tracing::error!(%error, kind, "what happened to a backend could not be recorded");
+            }
+        });
     }
 
     async fn machine_changed(&self, host: String, status: doc::MachineStatus) {
@@ -276,6 +312,11 @@ impl Operate {
             tracing::error!(%error, detail = %error.detail, workspace = %id, "a machine's change could not be recorded");
         }
     }
+}
+
+/// What a breaker keeps from being tried.
+fn left_alone(backend: &str, host: Option<&str>) -> String {
+    host.map_or_else(|| format!("a process of backend `{backend}`"), |host| format!("host `{host}` of backend `{backend}`"))
 }
 
 /// Lets an observation happen to a workspace, if it changes anything and can happen.
