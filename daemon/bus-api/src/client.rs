@@ -30,6 +30,15 @@ pub trait Manager {
         spec: &Args<'_>,
         options: &Args<'_>,
     ) -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
+    /// Leases a cluster; its members and the job.
+    fn create_cluster(
+        &self,
+        name: &str,
+        cluster: &Args<'_>,
+        options: &Args<'_>,
+    ) -> zbus::Result<(Vec<OwnedObjectPath>, OwnedObjectPath)>;
+    /// Does one thing to many workspaces; what each answered.
+    fn act(&self, verb: &str, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
     /// Brings an image into the catalogue.
     fn import_image(&self, name: &str, source: &Args<'_>, options: &Args<'_>)
     -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;

@@ -26,9 +26,13 @@ names! {
     ACCESS = "access",
     ADDRESS = "address",
     ANTI_SPOOFING = "anti-spoofing",
+    ALL = "all",
+    APART_FROM = "apart-from",
     BACKEND = "backend",
     CALLER = "caller",
+    CLUSTER = "cluster",
     CMDLINE = "cmdline",
+    COUNT = "count",
     CPU_OVERCOMMIT_PERCENT = "cpu-overcommit-percent",
     CPU_SHARES = "cpu-shares",
     CURSOR = "cursor",
@@ -84,6 +88,8 @@ names! {
     RESERVE_MEMORY_MIB = "reserve-memory-mib",
     RESERVE_VCPUS = "reserve-vcpus",
     RIGHT = "right",
+    ROLE_NAME = "role",
+    ROLES = "roles",
     SETTINGS = "settings",
     SINCE = "since",
     SIZE_GIB = "size-gib",
@@ -92,6 +98,7 @@ names! {
     STATE = "state",
     SUBNET = "subnet",
     TARGET = "target",
+    TOGETHER_WITH = "together-with",
     UID = "uid",
     UNTIL = "until",
     URL = "url",
@@ -143,6 +150,12 @@ pub const NIC: &[Key] = &[
 ];
 /// An element of `access`: a right and one of the others.
 pub const GRANT: &[Key] = &[key(RIGHT, "s"), key(USER, "s"), key(GROUP, "s"), key(UID, "u"), key(GID, "u")];
+/// `Manager.CreateCluster`: cluster.
+pub const CLUSTER_SPEC: &[Key] = &[key(ROLES, "aa{sv}"), key(LEASE_SECONDS, "t"), key(END_ACTION, "s")];
+/// An element of `roles`, beside the keys of [`SPEC`] without the lease's.
+pub const ROLE: &[Key] = &[key(ROLE_NAME, "s"), key(COUNT, "t"), key(APART_FROM, "as"), key(TOGETHER_WITH, "as")];
+/// `Manager.Act`: filter, beside the keys of [`LIST_FILTER`].
+pub const ACT_FILTER: &[Key] = &[key(ALL, "b")];
 /// `Manager.ImportImage`: source.
 pub const IMAGE_SOURCE: &[Key] = &[
     key(FILE, "h"),
@@ -228,7 +241,8 @@ pub const NIC_RESIZE: &[Key] = &[key(INDEX, "t"), key(INBOUND_KIB_PER_SECOND, "t
 /// `Image.Change`: changes.
 pub const IMAGE_CHANGES: &[Key] = &[key(NAME, "s"), key(VISIBILITY, "s")];
 /// `Manager.List`: filter.
-pub const LIST_FILTER: &[Key] = &[key(NAME, "s"), key(OWNER, "u"), key(STATE, "s"), key(HOST, "s"), key(LABEL, "a{ss}")];
+pub const LIST_FILTER: &[Key] =
+    &[key(NAME, "s"), key(OWNER, "u"), key(STATE, "s"), key(HOST, "s"), key(CLUSTER, "s"), key(LABEL, "a{ss}")];
 /// `Manager.ListImages`: filter.
 pub const IMAGES_FILTER: &[Key] = &[key(NAME, "s"), key(OWNER, "u"), key(STATE, "s"), key(VISIBILITY, "s")];
 /// `Manager.ListHosts`: filter.
@@ -273,6 +287,13 @@ const fn method(
 /// Every method of ours.
 pub const METHODS: &[Method] = &[
     method(names::MANAGER, "CreateWorkspace", &[("spec", SPEC)], RID),
+    method(names::MANAGER, "CreateCluster", &[("cluster", CLUSTER_SPEC)], RID),
+    method(
+        names::MANAGER,
+        "Act",
+        &[("filter", ACT_FILTER)],
+        &[key(GUEST_TIMEOUT_MS, "t"), key(LEASE_SECONDS, "t"), key(REQUEST_ID, "s")],
+    ),
     method(names::MANAGER, "ImportImage", &[("source", IMAGE_SOURCE)], RID),
     // What `request` may hold depends on the verb: EXPLAIN_LAUNCH with SPEC, EXPLAIN_RENEW, EXPLAIN_RESUME or nothing.
     method(names::MANAGER, "Explain", &[("request", EXPLAIN_LAUNCH)], NONE),

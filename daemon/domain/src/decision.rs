@@ -5,13 +5,14 @@
 use crate::Timestamp;
 use crate::caller::Caller;
 use crate::capacity::Resources;
+use crate::cluster::Membership;
 use crate::id::{DecisionId, HostName, PolicyHash, WorkspaceId};
 use crate::image::Image;
 use crate::network::Network;
 use crate::site::{Reservation, Usage};
 use crate::spec::{Grant, Nic};
 use crate::workspace::Workspace;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a caller wants to do. Every method of the bus that passes the gate is one of these.
@@ -193,6 +194,10 @@ pub struct Request {
     pub host: Option<HostName>,
     /// Backend that the request is bound to (a bundle is), if any.
     pub backend: Option<String>,
+    /// Hosts that the request must not be placed on, because of its cluster.
+    pub avoid: BTreeSet<HostName>,
+    /// The cluster it belongs to and its role there, if any.
+    pub membership: Option<Membership>,
     /// Capabilities that the request needs of a host, for instance `disk-limits`.
     pub needs: Vec<String>,
     /// Access list of the workspace.

@@ -41,11 +41,13 @@ pub enum JobKind {
     Revert,
     /// Drop a snapshot.
     RemoveSnapshot,
+    /// See every member of a new cluster to its target, or take all of them back.
+    CreateCluster,
 }
 
 impl JobKind {
     /// Every kind; the next one goes at the end.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Create,
         Self::Start,
         Self::Stop,
@@ -63,6 +65,7 @@ impl JobKind {
         Self::Snapshot,
         Self::Revert,
         Self::RemoveSnapshot,
+        Self::CreateCluster,
     ];
 
     /// The word on the bus and in the database.
@@ -86,6 +89,7 @@ impl JobKind {
             Self::Snapshot => "snapshot",
             Self::Revert => "revert",
             Self::RemoveSnapshot => "remove-snapshot",
+            Self::CreateCluster => "create-cluster",
         }
     }
 

@@ -10,6 +10,7 @@ mod allot;
 mod bundle;
 mod caller;
 mod capacity;
+mod cluster;
 mod decision;
 mod error;
 mod event;
@@ -32,6 +33,7 @@ pub use allot::{Allotment, Asker};
 pub use bundle::{Bundle, BundleDisk, BundleFile, BundleImage, Manifest, Origin};
 pub use caller::Caller;
 pub use capacity::{Resources, Shortage};
+pub use cluster::{Membership, Role, members, neighbours, peers};
 pub use decision::{
     AccessInput, Decision, HostJudgement, HostOutcome, PlacementInput, QuotaInput, Request, Restriction, Rule, UsageSet, Verb,
     Verdict, VerdictKind,

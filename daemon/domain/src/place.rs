@@ -30,6 +30,9 @@ pub fn capacity_filter(request: &Request, candidate: &Candidate) -> Option<HostO
     {
         return no("other-host", format!("the request names host `{wanted}`"));
     }
+    if request.avoid.contains(&host.name) {
+        return no("apart", "a member of the cluster is there that it has to be apart from".to_owned());
+    }
     if let Some(backend) = &request.backend
         && *backend != host.backend
     {

@@ -3,6 +3,7 @@
 //! A [`Spec`] is plain data; [`Spec::validated`] is the only way into admission. Limits have names and stand here.
 
 use crate::capacity::Resources;
+use crate::cluster::Membership;
 use crate::error::{Error, Result, shown};
 use crate::id::{HostName, NetworkName};
 use crate::lease::EndAction;
@@ -41,6 +42,8 @@ pub mod limits {
     pub const LABEL_CHARS: usize = 255;
     /// Seconds of a lease, at most (10 years).
     pub const LEASE_SECONDS: u64 = 10 * 366 * 86_400;
+    /// Members of one cluster.
+    pub const CLUSTER_MEMBERS: u64 = 256;
     /// Snapshots of one workspace.
     pub const SNAPSHOTS: usize = 32;
     /// CPU shares: relative weight, as cgroups v1 has it.
@@ -259,6 +262,8 @@ pub struct Spec {
     pub target: Target,
     /// A host by name, if the caller insists.
     pub host: Option<HostName>,
+    /// The cluster that it is a member of, if any.
+    pub membership: Option<Membership>,
 }
 
 impl Spec {
@@ -288,6 +293,7 @@ impl Spec {
             end_action: EndAction::Stop,
             target: Target::Running,
             host: None,
+            membership: None,
         }
     }
 

@@ -145,6 +145,8 @@ impl Sandbox {
                 needs,
                 self.grants(&request.access)?,
                 number(request.addresses),
+                request.membership.as_ref().map(|member| member.cluster.as_str()),
+                request.membership.as_ref().map(|member| member.role.as_str()),
             ),
         ))
     }

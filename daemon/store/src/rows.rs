@@ -58,6 +58,15 @@ impl<D, S: Stored<D>> Stored<Vec<D>> for Vec<S> {
     }
 }
 
+impl<D: Ord, S: Stored<D>> Stored<std::collections::BTreeSet<D>> for Vec<S> {
+    fn of(value: &std::collections::BTreeSet<D>) -> Self {
+        value.iter().map(S::of).collect()
+    }
+    fn back(self) -> Result<std::collections::BTreeSet<D>, String> {
+        self.into_iter().map(S::back).collect()
+    }
+}
+
 impl<D, S: Stored<D>> Stored<Arc<D>> for Box<S> {
     fn of(value: &Arc<D>) -> Self {
         Box::new(S::of(value))
@@ -151,7 +160,7 @@ words! {
         Create = "create", Start = "start", Stop = "stop", Reboot = "reboot", Pause = "pause", Resume = "resume",
         Serialize = "serialize", Restore = "restore", SaveImage = "save-image", Destroy = "destroy",
         ImportImage = "import-image", VerifyImage = "verify-image", ProbeHost = "probe-host",
-        Resize = "resize", Snapshot = "snapshot", Revert = "revert", RemoveSnapshot = "remove-snapshot",
+        Resize = "resize", Snapshot = "snapshot", Revert = "revert", RemoveSnapshot = "remove-snapshot", CreateCluster = "create-cluster",
     }
     JobState {
         Queued = "queued", Running = "running", Undoing = "undoing", Done = "done", Failed = "failed",
@@ -216,8 +225,11 @@ records! {
         name: String, image: ImageRef, vcpus: u64, vcpus_max: u64, cpu_shares: u64, memory_mib: u64, memory_max_mib: u64, disk_gib: u64,
         disk_limits: DiskLimits, data_disks: Vec<DataDisk>, nics: Vec<Nic>, operating_system: String,
         network_config: String, ssh_keys: Vec<String>, access: Vec<Grant>, labels: BTreeMap<String, String>,
-        group: String, lease_seconds: u64, end_action: String, target: String, host: Option<String>,
+        group: String, lease_seconds: u64, end_action: String, target: String, host: Option<String>, membership: Option<Membership>,
     } [elsewhere user_data]
+    Membership {
+        cluster: String, role: String, index: u64, apart_from: Vec<String>, together_with: Vec<String>,
+    }
     Snapshot { name: String, memory: bool, created_at: u64 }
     Image {
         id: String, name: String, digest: String, format: String, size_bytes: u64, virtual_size_mib: u64, boot: Boot,
@@ -241,8 +253,8 @@ records! {
     Request {
         verb: String, name: String, images: Vec<Box<Image>>, resources: Resources, duration_seconds: u64,
         end_action: String, nics: Vec<Nic>, labels: BTreeMap<String, String>, operating_system: String, group: String,
-        target: String, host: Option<String>, backend: Option<String>, needs: Vec<String>, access: Vec<Grant>,
-        networks: Vec<Box<Network>>, addresses: u64,
+        target: String, host: Option<String>, backend: Option<String>, avoid: Vec<String>,
+        membership: Option<Membership>, needs: Vec<String>, access: Vec<Grant>, networks: Vec<Box<Network>>, addresses: u64,
     }
     Rule { file: String, line: u32 }
     Restriction { duration_seconds: Option<u64>, memory_mib: Option<u64>, vcpus: Option<u64> }

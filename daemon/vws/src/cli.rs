@@ -74,6 +74,11 @@ pub(crate) enum Verb {
     Destroy(verbs::destroy::Destroy),
     /// Change name, labels or access list of a workspace
     Change(verbs::change::Change),
+    /// Clusters: launch, list, show, and the verbs of workspaces on all members
+    #[command(subcommand)]
+    Cluster(verbs::cluster::Cluster),
+    /// Do one thing to many workspaces: a user's, a host's, a cluster's, or all
+    Each(verbs::each::Each),
     /// Give a workspace more or less vCPUs, memory, disk or rates
     Resize(Box<verbs::resize::Resize>),
     /// Snapshots: create, list, revert, remove

@@ -6,6 +6,7 @@
 
 use crate::core::Tx;
 use crate::policies::{Judge, Policies};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use vws_domain::{
     AccessInput, Address, Allotment, Asker, Boot, Caller, Change, Decision, DecisionId, DiskSource, Error, ErrorKind, Firmware,
@@ -232,6 +233,15 @@ fn placement(
         return None;
     }
     let owner = workspace.map_or(judged.caller.uid, |workspace| workspace.owner);
+    if let Some(membership) = judged.request.membership.clone() {
+        match vws_domain::neighbours(site, owner, &membership, workspace.map(|workspace| workspace.id)) {
+            Ok((avoid, beside)) => {
+                judged.request.avoid = avoid;
+                judged.request.host = judged.request.host.take().or(beside);
+            }
+            Err(error) => return Some(error),
+        }
+    }
     let input = PlacementInput {
         request: judged.request.clone(),
         caller: judged.caller.clone(),
@@ -367,6 +377,8 @@ pub fn request_about(verb: Verb, workspace: &Workspace, images: Vec<Arc<Image>>)
         target: workspace.target.name().to_owned(),
         host: None,
         backend: None,
+        avoid: BTreeSet::new(),
+        membership: spec.membership.clone(),
         needs: Vec::new(),
         access: spec.access.clone(),
         networks: Vec::new(),
@@ -392,6 +404,8 @@ pub fn request_named(verb: Verb, name: &str, images: Vec<Arc<Image>>) -> Request
         target: String::new(),
         host: None,
         backend: None,
+        avoid: BTreeSet::new(),
+        membership: None,
         needs: Vec::new(),
         access: Vec::new(),
         networks: Vec::new(),
@@ -418,6 +432,8 @@ pub fn request_launch(site: &Site, spec: &Spec, group: &str, images: &[Option<Ar
         target: spec.target.name().to_owned(),
         host: spec.host.clone(),
         backend: None,
+        avoid: BTreeSet::new(),
+        membership: spec.membership.clone(),
         needs: needs(site, spec, root.map(|image| &image.boot)),
         access: spec.access.clone(),
         networks: networks_of(site, spec),

@@ -9,7 +9,9 @@ use crate::env::Env;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use tokio::sync::{broadcast, mpsc, oneshot};
-use vws_domain::{Change, Error, Event, HostName, ImageId, Job, JobId, JobState, Result, Site, Timestamp, WorkspaceId};
+use vws_domain::{
+    Change, Error, Event, HostName, ImageId, Job, JobId, JobState, Result, Site, Timestamp, Workspace, WorkspaceId,
+};
 use vws_store::{Batch, Store};
 
 /// Committed events kept for subscribers that are slow; who falls behind further reads `EventsSince`.
@@ -42,6 +44,63 @@ impl Tx<'_> {
     /// Keeps the changes made so far although the answer will be an error: a refusal is recorded too.
     pub fn keep_on_error(&mut self) {
         self.keep = true;
+    }
+
+    /// Does `work` for each item, each seeing what those before it did. All of them or none: when one fails, the changes of all are
+    /// dropped but what that one kept of its own refusal.
+    ///
+    /// # Errors
+    /// The first one's.
+    pub fn each<I, T>(&mut self, items: Vec<I>, mut work: impl FnMut(&mut Tx<'_>, I) -> Result<T>) -> Result<Vec<T>> {
+        let (before, first_event) = (self.changes.len(), self.next_event);
+        let mut site = self.site.clone();
+        let mut answers = Vec::with_capacity(items.len());
+        for item in items {
+            let mut one =
+                Tx { site: &site, now: self.now, env: self.env, changes: Vec::new(), next_event: self.next_event, keep: false };
+            let answer = work(&mut one, item);
+            let Tx { changes, next_event, keep, .. } = one;
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(error) => {
+                    self.changes.truncate(before);
+                    self.next_event = first_event;
+                    if keep {
+                        // A refusal is a decision and no event: the numbers of events stay without gaps.
+                        self.changes.extend(changes.into_iter().filter(|change| matches!(change, Change::PutDecision(_))));
+                        self.keep = true;
+                    }
+                    return Err(error);
+                }
+            }
+            for change in &changes {
+                site.apply(change);
+            }
+            self.changes.extend(changes);
+            self.next_event = next_event;
+        }
+        Ok(answers)
+    }
+
+    /// Edits every workspace that this transaction has written so far, with its reservation.
+    pub fn edit_workspaces(&mut self, edit: impl Fn(&mut Workspace)) {
+        for change in &mut self.changes {
+            if let Change::PutWorkspace(workspace) = change {
+                edit(Arc::make_mut(workspace));
+            }
+        }
+        let written: Vec<_> = self
+            .changes
+            .iter()
+            .filter_map(|change| if let Change::PutWorkspace(workspace) = change { Some(Arc::clone(workspace)) } else { None })
+            .collect();
+        for change in &mut self.changes {
+            if let Change::PutReservation(held) = change
+                && let Some(workspace) = written.iter().find(|workspace| workspace.id == held.workspace)
+            {
+                *held = Arc::new(crate::change::reservation_of(workspace));
+            }
+        }
     }
 
     /// Adds an event; its number follows the last one.

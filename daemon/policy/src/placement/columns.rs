@@ -17,6 +17,7 @@ const COLUMNS_KEPT: usize = 64;
 pub(crate) enum Fate {
     Passes,
     OtherHost,
+    Apart,
     Backend,
     Disabled,
     Unprobed,
@@ -34,6 +35,7 @@ impl Fate {
         match self {
             Self::Passes => "passes",
             Self::OtherHost => "other-host",
+            Self::Apart => "apart",
             Self::Backend => "backend",
             Self::Disabled => "disabled",
             Self::Unprobed => "unprobed",
@@ -283,7 +285,7 @@ impl Columns {
             }
         }
         let needs: Vec<&Vec<bool>> = request.needs.iter().filter_map(|need| self.capabilities.get(need)).collect();
-        let bound = request.host.is_some() || request.backend.is_some();
+        let bound = request.host.is_some() || request.backend.is_some() || !request.avoid.is_empty();
         let asked = request.resources;
         let mut fates = Vec::with_capacity(self.hosts.len());
         for (index, (usable, room)) in self.usable.iter().zip(&self.room).enumerate() {
@@ -311,6 +313,8 @@ impl Columns {
         let host = self.hosts.get(index)?;
         if request.host.as_ref().is_some_and(|wanted| *wanted != host.name) {
             Some(Fate::OtherHost)
+        } else if request.avoid.contains(&host.name) {
+            Some(Fate::Apart)
         } else if request.backend.as_ref().is_some_and(|wanted| *wanted != host.backend) {
             Some(Fate::Backend)
         } else {

@@ -56,6 +56,8 @@ pub fn request(verb: Verb) -> Request {
         target: "running".to_owned(),
         host: None,
         backend: None,
+        avoid: Default::default(),
+        membership: None,
         needs: Vec::new(),
         access: Vec::new(),
         networks: Vec::new(),

@@ -151,7 +151,7 @@ pub fn spec() -> impl Strategy<Value = Spec> {
     (
         (text(), image_ref(), any::<[u64; 7]>(), disk_limits(), vec(data_disk(), 0..3), vec(nic(), 0..3)),
         (text(), text(), text(), vec(text(), 0..3), vec(grant(), 0..3), labels()),
-        (text(), end_action(), select(Target::ALL.to_vec()), option::of(host_name())),
+        (text(), end_action(), select(Target::ALL.to_vec()), option::of(host_name()), option::of(membership())),
     )
         .prop_map(
             |(
@@ -164,7 +164,7 @@ pub fn spec() -> impl Strategy<Value = Spec> {
                     nics,
                 ),
                 (operating_system, user_data, network_config, ssh_keys, access, labels),
-                (group, end_action, target, host),
+                (group, end_action, target, host, membership),
             )| Spec {
                 name,
                 image,
@@ -188,6 +188,7 @@ pub fn spec() -> impl Strategy<Value = Spec> {
                 end_action,
                 target,
                 host,
+                membership,
             },
         )
 }
@@ -203,6 +204,12 @@ fn lease() -> impl Strategy<Value = Lease> {
             deferred_until,
             ended,
         },
+    )
+}
+
+fn membership() -> impl Strategy<Value = Membership> {
+    (text(), text(), any::<u64>(), vec(text(), 0..3), vec(text(), 0..3)).prop_map(
+        |(cluster, role, index, apart_from, together_with)| Membership { cluster, role, index, apart_from, together_with },
     )
 }
 
@@ -431,13 +438,21 @@ fn request() -> impl Strategy<Value = Request> {
     (
         (select(Verb::ALL.to_vec()), text(), vec(image().prop_map(Arc::new), 0..2), any_resources(), any::<u64>(), text()),
         (vec(nic(), 0..2), labels(), text(), text(), text(), option::of(host_name())),
-        (option::of(text()), vec(text(), 0..2), vec(grant(), 0..2), vec(network().prop_map(Arc::new), 0..2), any::<u64>()),
+        (
+            option::of(text()),
+            vec(host_name(), 0..2),
+            option::of(membership()),
+            vec(text(), 0..2),
+            vec(grant(), 0..2),
+            vec(network().prop_map(Arc::new), 0..2),
+            any::<u64>(),
+        ),
     )
         .prop_map(
             |(
                 (verb, name, images, resources, duration_seconds, end_action),
                 (nics, labels, operating_system, group, target, host),
-                (backend, needs, access, networks, addresses),
+                (backend, avoid, membership, needs, access, networks, addresses),
             )| Request {
                 verb,
                 name,
@@ -452,6 +467,8 @@ fn request() -> impl Strategy<Value = Request> {
                 target,
                 host,
                 backend,
+                avoid: avoid.into_iter().collect(),
+                membership,
                 needs,
                 access,
                 networks,

@@ -4,11 +4,13 @@ pub(crate) mod admin;
 pub(crate) mod backend;
 pub(crate) mod cancel;
 pub(crate) mod change;
+pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod console;
 pub(crate) mod decisions;
 pub(crate) mod destroy;
 pub(crate) mod doctor;
+pub(crate) mod each;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod host;
@@ -59,6 +61,8 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Pause(verb) => pause::run(c, &verb).await,
         Verb::Resume(verb) => resume::run(c, &verb).await,
         Verb::Serialize(verb) => serialize::run(c, &verb).await,
+        Verb::Cluster(verb) => cluster::run(c, &verb).await,
+        Verb::Each(verb) => each::run(c, &verb).await,
         Verb::Resize(verb) => resize::run(c, &verb).await,
         Verb::Snapshot(verb) => snapshot::run(c, &verb).await,
         Verb::Renew(verb) => renew::run(c, &verb).await,

@@ -12,7 +12,7 @@ use vws_bus::keys;
 use vws_bus::keys::Key;
 use vws_domain::{
     DataDisk, DiskFormat, DiskLimits, DiskResize, DiskSource, EndAction, Error, Firmware, HostName, ImageRef, NetworkKind,
-    NetworkName, Nic, NicLimits, NicNetwork, NicResize, Resize, Result, Right, Spec, Target, Visibility, checked_digest,
+    NetworkName, Nic, NicLimits, NicNetwork, NicResize, Resize, Result, Right, Role, Spec, Target, Visibility, checked_digest,
     checked_labels, limits, shown,
 };
 use zbus::{OwnedVariant, Variant};
@@ -92,6 +92,34 @@ fn spec_of(name: &str, mut keys: Keys) -> Result<(Spec, Access)> {
     }
     spec.host = keys.text(keys::HOST).map(|host| HostName::parse(&host)).transpose()?;
     Ok((spec, access))
+}
+
+/// The roles of a cluster, each with its access list beside it. The lease is the cluster's.
+///
+/// # Errors
+/// As for [`spec`], and for a role without a name or count.
+pub fn cluster(given: Dict) -> Result<Vec<(Role, Access)>> {
+    let mut keys = Keys::new("cluster", given, &[keys::CLUSTER_SPEC])?;
+    let lease_seconds = keys.number(keys::LEASE_SECONDS).unwrap_or(0);
+    let end_action = keys.word(keys::END_ACTION, &["stop", "serialize", "destroy"], EndAction::from_name)?;
+    let role_keys: Vec<Key> = [keys::ROLE, keys::SPEC].concat();
+    let role_keys: Vec<Key> =
+        role_keys.into_iter().filter(|key| key.name != keys::LEASE_SECONDS && key.name != keys::END_ACTION).collect();
+    let roles = keys.list(keys::ROLES, &role_keys, super::many::ROLES)?;
+    let roles = roles.ok_or_else(|| keys.invalid(keys::ROLES, "is required", "name at least one role"))?;
+    roles
+        .into_iter()
+        .map(|mut role| {
+            let name = role.required(keys::ROLE_NAME)?;
+            let count = role.number(keys::COUNT).unwrap_or(1);
+            let apart_from = role.texts(keys::APART_FROM).unwrap_or_default();
+            let together_with = role.texts(keys::TOGETHER_WITH).unwrap_or_default();
+            let (mut spec, access) = spec_of(&name, role)?;
+            spec.lease_seconds = lease_seconds;
+            spec.end_action = end_action.unwrap_or(spec.end_action);
+            Ok((Role { name, count, spec, apart_from, together_with }, access))
+        })
+        .collect()
 }
 
 /// What to resize.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use vws_bus::{keys, names};
-use vws_domain::{HostName, ImageId, JobId, JobKind, JobState, Result, WorkspaceId, shown};
+use vws_domain::{HostName, ImageId, JobId, JobKind, JobState, Result, Workspace, WorkspaceId, shown};
 use zbus::Variant;
 
 /// What a listed object must be like, in terms of its properties.
@@ -60,16 +60,52 @@ struct Order<K> {
     after: fn(&State, Option<&K>, usize) -> Vec<(K, Value)>,
 }
 
+fn workspaces_filter(given: &mut Keys) -> Result<Filter> {
+    let mut filter = Filter::default();
+    filter.text(given, keys::NAME, "Name");
+    filter.owner(given);
+    filter.word(given, keys::STATE, "State", &vws_domain::State::ALL.map(vws_domain::State::name))?;
+    filter.text(given, keys::HOST, "Host");
+    filter.text(given, keys::CLUSTER, "Cluster");
+    filter.labels = given.pairs(keys::LABEL).unwrap_or_default();
+    Ok(filter)
+}
+
+/// The workspaces that a filter of `Manager.Act` means, of those that the caller may see.
+///
+/// # Errors
+/// [`vws_domain::ErrorKind::InvalidArgument`] for a filter that means all without saying so, `Busy` for more than `most`.
+pub fn chosen(call: &Call, given: Dict, most: usize) -> Result<Vec<Arc<Workspace>>> {
+    let mut given = Keys::new("filter", given, &[keys::LIST_FILTER, keys::ACT_FILTER])?;
+    let all = given.flag(keys::ALL).unwrap_or(false);
+    let filter = workspaces_filter(&mut given)?;
+    if !all && filter.equal.is_empty() && filter.labels.is_empty() {
+        return Err(given.invalid(keys::ALL, "is required when nothing else is named", "name what you mean, or say `all`"));
+    }
+    let every: Vec<_> = call.state.service.read(|site| site.workspaces().cloned().collect());
+    let found: Vec<_> = every
+        .into_iter()
+        .filter(|workspace| {
+            let value = Value::Workspace(Arc::clone(workspace));
+            filter.takes(&value) && value.visible(&call.state, &call.caller)
+        })
+        .collect();
+    if found.len() > most {
+        return Err(vws_domain::Error::new(
+            vws_domain::ErrorKind::Busy,
+            "the filter",
+            format!("means {} workspaces, one call acts on {most} at most", found.len()),
+            "narrow it, for instance to one host or owner",
+        ));
+    }
+    Ok(found)
+}
+
 /// `Manager.List`.
 pub async fn workspaces(call: Call) -> Reply {
     let (given, options): (Dict, Dict) = call.arguments()?;
     let mut given = Keys::new("filter", given, &[keys::LIST_FILTER])?;
-    let mut filter = Filter::default();
-    filter.text(&mut given, keys::NAME, "Name");
-    filter.owner(&mut given);
-    filter.word(&mut given, keys::STATE, "State", &vws_domain::State::ALL.map(vws_domain::State::name))?;
-    filter.text(&mut given, keys::HOST, "Host");
-    filter.labels = given.pairs(keys::LABEL).unwrap_or_default();
+    let filter = workspaces_filter(&mut given)?;
     let order = Order {
         parse: WorkspaceId::parse,
         after: |state, cursor, most| {

@@ -5,7 +5,7 @@ use super::call::{Call, Method, Reply, later, now};
 use super::encode::{self, Map};
 use super::keys::{Dict, Keys};
 use super::value::Property;
-use super::{State, decode, lists};
+use super::{State, decode, lists, many};
 use crate::service::{DecisionQuery, ExplainRequest};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -17,6 +17,8 @@ use zbus::OwnedObjectPath;
 /// Its methods.
 pub const METHODS: &[Method] = &[
     Method { name: "CreateWorkspace", run: |call| later(create_workspace(call)) },
+    Method { name: "CreateCluster", run: |call| later(many::create_cluster(call)) },
+    Method { name: "Act", run: |call| later(many::act(call)) },
     Method { name: "ImportImage", run: |call| later(import_image(call)) },
     Method { name: "Explain", run: |call| later(explain(call)) },
     Method { name: "List", run: |call| later(lists::workspaces(call)) },

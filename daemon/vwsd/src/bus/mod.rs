@@ -22,6 +22,7 @@ mod keys;
 pub mod limits;
 mod lists;
 mod manager;
+mod many;
 mod network;
 mod object;
 mod object_manager;
@@ -248,9 +249,11 @@ mod tests {
             "Image.Remove",
             "Image.Verify",
             "Job.Cancel",
+            "Manager.Act",
             "Manager.AddHost",
             "Manager.AddNetwork",
             "Manager.Backup",
+            "Manager.CreateCluster",
             "Manager.CreateWorkspace",
             "Manager.ImportImage",
             "Network.Change",

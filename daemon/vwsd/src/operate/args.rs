@@ -106,6 +106,26 @@ pub struct SnapshotArgs {
     pub memory: bool,
 }
 
+/// Arguments of the job of a new cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClusterArgs {
+    /// Its name.
+    pub cluster: String,
+    /// Its members.
+    pub members: Vec<MemberArgs>,
+}
+
+/// A member of a new cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberArgs {
+    /// Its name.
+    pub name: String,
+    /// Its workspace, by id.
+    pub workspace: String,
+    /// Its create job, by id.
+    pub job: String,
+}
+
 /// Arguments of a probe.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ProbeArgs {

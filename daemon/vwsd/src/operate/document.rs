@@ -3,8 +3,8 @@
 use crate::operate::engine::StepError;
 use serde_json::{Value, json};
 use vws_domain::{
-    Boot, BundleDisk, BundleId, BundleImage, DiskFormat, DiskLimits, Error, Firmware, HostName, Manifest, Network, Nic,
-    NicNetwork, Origin, Result, Site, Timestamp, Workspace,
+    Boot, BundleDisk, BundleId, BundleImage, DiskFormat, DiskLimits, Error, Firmware, HostName, Manifest, Membership, Network,
+    Nic, NicNetwork, Origin, Result, Site, Timestamp, Workspace,
 };
 use vws_plugin_api::doc;
 
@@ -303,6 +303,25 @@ fn network_config(site: &Site, workspace: &Workspace) -> Result<String> {
         .map_err(|error| Error::internal(workspace.object(), error.to_string()))
 }
 
+/// What a member of a cluster is told of itself and of the others, as one line of JSON: software in the guest configures itself by it.
+fn cluster(site: &Site, workspace: &Workspace, membership: &Membership) -> Value {
+    let peers: Vec<Value> = vws_domain::peers(site, workspace.owner, membership, Some(workspace.id))
+        .iter()
+        .map(|peer| {
+            let role = peer.spec.membership.as_ref().map_or("", |member| member.role.as_str());
+            let addresses: Vec<String> =
+                peer.spec.nics.iter().filter_map(|nic| nic.address.map(|address| address.to_string())).collect();
+            serde_json::json!({ "role": role, "name": peer.spec.name, "addresses": addresses })
+        })
+        .collect();
+    serde_json::json!({
+        "name": membership.cluster,
+        "role": membership.role,
+        "index": membership.index,
+        "peers": peers,
+    })
+}
+
 /// The NoCloud seed. The instance-id changes with each deployment, so that cloud-init runs again; a resume from a bundle is no new
 /// deployment. YAML is a superset of JSON, so the strings are written as JSON: no value can break out of its place.
 fn seed(site: &Site, workspace: &Workspace) -> Result<doc::SeedDoc> {
@@ -318,6 +337,9 @@ fn seed(site: &Site, workspace: &Workspace) -> Result<doc::SeedDoc> {
         for key in &spec.ssh_keys {
             meta.push_str(&format!("  - {}\n", quoted(key)?));
         }
+    }
+    if let Some(membership) = &spec.membership {
+        meta.push_str(&format!("cluster: {}\n", cluster(site, workspace, membership)));
     }
     // Who brings a configuration of his own is taken at his word; his addresses are held and shown all the same.
     let network_config =

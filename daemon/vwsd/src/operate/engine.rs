@@ -253,6 +253,7 @@ pub fn steps_of(kind: JobKind) -> &'static [Step] {
         JobKind::Snapshot => super::snapshot::SNAPSHOT,
         JobKind::Revert => super::snapshot::REVERT,
         JobKind::RemoveSnapshot => super::snapshot::REMOVE,
+        JobKind::CreateCluster => super::cluster::STEPS,
     }
 }
 

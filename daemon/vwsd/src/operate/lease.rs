@@ -158,7 +158,8 @@ pub fn begin(
         | JobKind::Resize
         | JobKind::Snapshot
         | JobKind::Revert
-        | JobKind::RemoveSnapshot => (None, None),
+        | JobKind::RemoveSnapshot
+        | JobKind::CreateCluster => (None, None),
     };
     if let Some(event) = event {
         let text = workspace.cause.text.clone();

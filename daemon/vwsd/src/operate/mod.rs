@@ -5,6 +5,7 @@
 //! Must not know: D-Bus, the policies.
 
 pub mod args;
+mod cluster;
 mod create;
 mod destroy;
 mod document;

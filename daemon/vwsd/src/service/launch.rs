@@ -4,7 +4,9 @@ use super::{CallOptions, Launched, Service, answered, digest_of, remember};
 use crate::admit::{self, Asked};
 use crate::change;
 use crate::config::Admission;
+use crate::core::Tx;
 use crate::operate::args::{self, CreateArgs, ImportArgs, Source};
+use crate::policies::Policies;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -236,6 +238,90 @@ fn shown_source(source: &Source) -> String {
     }
 }
 
+/// Admits one workspace: judges it, records the decision, and writes it with its create job. Also answers the end of its lease.
+///
+/// # Errors
+/// What makes it impossible, or the refusal.
+pub(super) fn admit_one(
+    tx: &mut Tx<'_>,
+    policies: &Policies,
+    caller: &Caller,
+    spec: Spec,
+    pointers: &Pointers,
+    grace_seconds: u64,
+) -> Result<(Launched, Option<Timestamp>)> {
+    let prepared = prepare(tx.site, caller, spec, pointers, tx.now, &|| tx.id())?;
+    let site = tx.site;
+    let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, prepared.asked, false));
+    let workspace = prepared.workspace;
+    let job = JobId(tx.id());
+    judged.record(tx, judged.refusal.is_none().then_some(workspace))?;
+    let mut spec = prepared.spec;
+    spec.memory_mib = judged.request.resources.memory_mib;
+    spec.vcpus = judged.request.resources.vcpus;
+    // The ceilings that it starts with: up to them it can grow, and back again, while it runs.
+    spec.memory_max_mib = spec.memory_max_mib.max(spec.memory_mib);
+    spec.vcpus_max = spec.vcpus_max.max(spec.vcpus);
+    let duration = judged.request.duration_seconds;
+    spec.lease_seconds = duration;
+    // With their MACs and addresses.
+    spec.nics.clone_from(&judged.request.nics);
+    let mut create = CreateArgs::default();
+    for (image, source) in prepared.new {
+        create.imports.push(ImportArgs {
+            image: image.id.to_string(),
+            disk: Some(source),
+            digest: None,
+            kernel: None,
+            initrd: None,
+            most_mib: Some(judged.request.resources.disk_gib.saturating_mul(1024)),
+        });
+        tx.put(Change::PutImage(image));
+    }
+    let lease = Lease {
+        from: tx.now,
+        until: (duration > 0).then(|| tx.now.plus_seconds(duration)),
+        action: spec.end_action,
+        grace_seconds,
+        deferred_until: None,
+        ended: false,
+    };
+    let host = judged.host.clone();
+    let mut record = change::new_job(tx, job, JobKind::Create, caller, args::write(&create)?);
+    record.workspace = Some(workspace);
+    record.host.clone_from(&host);
+    change::put_job(tx, record);
+    let now = tx.now;
+    let target = spec.target;
+    change::create_workspace(
+        tx,
+        Workspace {
+            id: workspace,
+            owner: caller.uid,
+            owner_name: caller.user.clone(),
+            group: judged.request.group.clone(),
+            images: prepared.images.iter().map(|image| image.as_ref().map(|image| image.id)).collect(),
+            resources: judged.request.resources,
+            spec,
+            state: State::Reserved,
+            target,
+            cause: Cause { code: "requested".to_owned(), text: format!("{} asked for it", caller.user) },
+            host,
+            job: Some(job),
+            lease,
+            bundle: None,
+            snapshots: Vec::new(),
+            plugin_state: String::new(),
+            deployments: 0,
+            version: 1,
+            created_at: now,
+            changed_at: now,
+        },
+        judged.addresses,
+    );
+    Ok((Launched { workspace, job }, lease.until))
+}
+
 impl Service {
     /// Creates a workspace. The answer comes when it is durable; the job brings it to its target state.
     ///
@@ -256,77 +342,9 @@ impl Service {
                         _ => Err(Error::internal("a request id", "its answer is incomplete")),
                     };
                 }
-                let prepared = prepare(tx.site, &caller, spec, &pointers, tx.now, &|| tx.id())?;
-                let site = tx.site;
-                let judged = policies.decide(|judge| admit::judge(judge, site, tx.now, prepared.asked, false));
-                let workspace = prepared.workspace;
-                let job = JobId(tx.id());
-                judged.record(tx, judged.refusal.is_none().then_some(workspace))?;
-                let mut spec = prepared.spec;
-                spec.memory_mib = judged.request.resources.memory_mib;
-                spec.vcpus = judged.request.resources.vcpus;
-                // The ceilings that it starts with: up to them it can grow, and back again, while it runs.
-                spec.memory_max_mib = spec.memory_max_mib.max(spec.memory_mib);
-                spec.vcpus_max = spec.vcpus_max.max(spec.vcpus);
-                let duration = judged.request.duration_seconds;
-                spec.lease_seconds = duration;
-                // With their MACs and addresses.
-                spec.nics.clone_from(&judged.request.nics);
-                let mut create = CreateArgs::default();
-                for (image, source) in prepared.new {
-                    create.imports.push(ImportArgs {
-                        image: image.id.to_string(),
-                        disk: Some(source),
-                        digest: None,
-                        kernel: None,
-                        initrd: None,
-                        most_mib: Some(judged.request.resources.disk_gib.saturating_mul(1024)),
-                    });
-                    tx.put(Change::PutImage(image));
-                }
-                let lease = Lease {
-                    from: tx.now,
-                    until: (duration > 0).then(|| tx.now.plus_seconds(duration)),
-                    action: spec.end_action,
-                    grace_seconds,
-                    deferred_until: None,
-                    ended: false,
-                };
-                let host = judged.host.clone();
-                let mut record = change::new_job(tx, job, JobKind::Create, &caller, args::write(&create)?);
-                record.workspace = Some(workspace);
-                record.host.clone_from(&host);
-                change::put_job(tx, record);
-                let now = tx.now;
-                let target = spec.target;
-                change::create_workspace(
-                    tx,
-                    Workspace {
-                        id: workspace,
-                        owner: caller.uid,
-                        owner_name: caller.user.clone(),
-                        group: judged.request.group.clone(),
-                        images: prepared.images.iter().map(|image| image.as_ref().map(|image| image.id)).collect(),
-                        resources: judged.request.resources,
-                        spec,
-                        state: State::Reserved,
-                        target,
-                        cause: Cause { code: "requested".to_owned(), text: format!("{} asked for it", caller.user) },
-                        host,
-                        job: Some(job),
-                        lease,
-                        bundle: None,
-                        snapshots: Vec::new(),
-                        plugin_state: String::new(),
-                        deployments: 0,
-                        version: 1,
-                        created_at: now,
-                        changed_at: now,
-                    },
-                    judged.addresses,
-                );
-                remember(tx, &caller, &options, &digest, Some(workspace), Some(job), None);
-                Ok(Launched { workspace, job })
+                let (launched, _) = admit_one(tx, &policies, &caller, spec, &pointers, grace_seconds)?;
+                remember(tx, &caller, &options, &digest, Some(launched.workspace), Some(launched.job), None);
+                Ok(launched)
             })
             .await
     }

@@ -5,6 +5,7 @@
 
 mod act;
 mod backup;
+mod cluster;
 mod hosts;
 mod images;
 mod launch;
@@ -12,6 +13,7 @@ mod networks;
 mod resize;
 mod site;
 
+pub use cluster::{ManyAction, ManyAnswer};
 pub use resize::SnapshotAct;
 
 pub(crate) use backup::clear_scratch;
