@@ -224,7 +224,7 @@ pub mod capabilities {
     pub const SHRINK_VCPUS: &str = "shrink-vcpus";
     /// Larger disks while it runs.
     pub const RESIZE_DISK: &str = "resize-disk";
-    /// Snapshots of disks.
+    /// Snapshots of disks, without memory: of a machine that is off. A backend may refuse them for one that runs, with `unsupported`.
     pub const SNAPSHOT: &str = "snapshot";
     /// Snapshots with memory.
     pub const SNAPSHOT_MEMORY: &str = "snapshot-memory";

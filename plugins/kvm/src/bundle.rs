@@ -1,7 +1,7 @@
 //! Serializing: memory into a volume, streams out of the host and into another, and going on from there.
 //!
 //! Owns: which stream is which volume, what the definition says of a saved memory, and what is checked before bytes from elsewhere
-//! are used. A memory file embeds a definition of its own; it is never looked at: restoring replaces it by one made anew.
+//! are used. A memory file embeds a definition of its own: restoring replaces it by one made anew.
 //! Must not know: where streams lead.
 
 use crate::events;
@@ -131,11 +131,10 @@ fn needed(site: &Site, name: &str) -> Result<StorageVol, Trouble> {
     site.seek(name)?.ok_or_else(|| Failure::new(codes::NOT_FOUND, format!("volume `{name}` is not on the host")).into())
 }
 
-/// How large the machine was when its memory was saved. These numbers are all that is taken from the definition in the memory file,
-/// and only up to what the machine may have: memory can go on under no others.
-fn saved_size(site: &Site, workspace: &str, machine: &MachineDoc) -> Result<Size, Trouble> {
-    let embedded = Element::parse(&site.save_image_xml_desc(&site.path(&names::memory(workspace)), 0)?)?;
-    let (was, may) = (resize::size_of(&embedded), Size::of(machine));
+/// How large the machine was when its memory was saved. These numbers, and the firmware's name, are all that is taken from the
+/// definition in the memory file, and only up to what the machine may have: memory can go on under no others.
+fn saved_size(embedded: &Element, machine: &MachineDoc) -> Outcome<Size> {
+    let (was, may) = (resize::size_of(embedded), Size::of(machine));
     let fits = (1..=may.vcpus_max).contains(&was.vcpus)
         && (was.vcpus..=may.vcpus_max).contains(&was.vcpus_max)
         && (was.each.is_empty() || was.each.len() as u64 == was.vcpus_max)
@@ -151,8 +150,21 @@ fn saved_size(site: &Site, workspace: &str, machine: &MachineDoc) -> Result<Size
             was.vcpus, was.vcpus_max, was.memory_kib, was.memory_max_kib, may.vcpus_max, may.memory_max_kib
         ),
     )
-    .remedy("restore it with the size that it had")
-    .into())
+    .remedy("restore it with the size that it had"))
+}
+
+/// The firmware's file that a machine began with, by the definition that goes with its memory: its memory goes on under no other.
+/// It is taken only if the host itself offers that very file as a firmware.
+pub fn loader(began: &Element, machine: &MachineDoc, offered: &[String]) -> Outcome<Option<String>> {
+    if !has_nvram(machine) {
+        return Ok(None);
+    }
+    let loader = began.text_at(&["os", "loader"]);
+    if offered.iter().any(|known| known == loader) {
+        return Ok(Some(loader.to_owned()));
+    }
+    Err(Failure::new(codes::UNSUPPORTED, format!("its firmware is `{}`, which the host does not offer", loader.escape_default()))
+        .remedy("use a host with the same firmware, or start it anew from its disks"))
 }
 
 impl Machine<'_> {
@@ -462,7 +474,9 @@ impl Machine<'_> {
         let paused = args.paused;
         self.call.progress("restore memory", 0, 0);
         let restored = self.work("restore the machine's memory", move |site, workspace| {
-            plan.now = Some(saved_size(site, workspace, &plan.machine)?);
+            let embedded = Element::parse(&site.save_image_xml_desc(&site.path(&names::memory(workspace)), 0)?)?;
+            plan.now = Some(saved_size(&embedded, &plan.machine)?);
+            plan.loader = loader(&embedded, &plan.machine, &plan.seen.loaders)?;
             let frame = plan.frame(site);
             let xml = xml::domain(&plan.machine, &frame)?;
             network::prepare(site, &plan.machine)?;

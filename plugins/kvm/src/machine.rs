@@ -256,6 +256,7 @@ impl<'a> Machine<'a> {
             seen: probe::seen(self.host, self.call)?,
             saved,
             now: None,
+            loader: None,
             seed: self.new_seed(machine)?,
         })
     }
@@ -512,6 +513,8 @@ pub struct Plan {
     pub saved: Option<Saved>,
     /// How large it is, if its memory says so.
     pub now: Option<Size>,
+    /// Its firmware's file, if its memory says so.
+    pub loader: Option<String>,
     seed: Option<Vec<u8>>,
 }
 
@@ -549,6 +552,7 @@ impl Plan {
             seed: of(names::seed(&machine.workspace)),
             console_log: of(names::console(&machine.workspace)),
             nvram: of(names::nvram(&machine.workspace)),
+            loader: self.loader.clone(),
             now: self.now.clone(),
             saved: self.saved.clone(),
         }

@@ -40,6 +40,8 @@ struct Offer {
     accelerator: String,
     /// For guests under emulation.
     tb_cache_mib: u64,
+    /// Firmware that it offers.
+    loaders: Vec<String>,
 }
 
 /// Where QEMU's own stream goes: to the host that libvirt is reached at, without asking what that host calls itself.
@@ -83,7 +85,13 @@ impl Machine<'_> {
         if !shared && !arrived {
             self.has_seed(machine);
         }
-        let offer = Offer { uri, folder, accelerator: seen.accelerator, tb_cache_mib: settings.emulation_tb_cache_mib };
+        let offer = Offer {
+            uri,
+            folder,
+            accelerator: seen.accelerator,
+            tb_cache_mib: settings.emulation_tb_cache_mib,
+            loaders: seen.loaders,
+        };
         let offer = serde_json::to_value(offer).map_err(|error| Failure::new(codes::INTERNAL, error.to_string()))?;
         Ok(MigrationOffer { shared, offer })
     }
@@ -120,6 +128,11 @@ impl Machine<'_> {
             if under_way(&domain)? {
                 return wait(site, workspace, gauge);
             }
+            if domain.num_snapshots(0)? > 0 {
+                return Err(Failure::new(codes::STATE, "it has snapshots, which a migration does not take along")
+                    .remedy("remove its snapshots first")
+                    .into());
+            }
             let definition = || {
                 let live = Element::parse(&domain.xml_desc(0)?)?;
                 let frame = Frame {
@@ -128,6 +141,7 @@ impl Machine<'_> {
                     machine_type: live.at(&["os", "type"]).map_or("", |kind| kind.attribute("machine")).to_owned(),
                     cpu: bundle::cpu_of(&live),
                     tb_cache_mib: offer.tb_cache_mib,
+                    loader: bundle::loader(&live, &machine, &offer.loaders)?,
                     now: Some(resize::size_of(&live)),
                     ..there(&offer, &machine)
                 };
@@ -237,6 +251,7 @@ fn there(offer: &Offer, machine: &MachineDoc) -> Frame {
         seed: of(names::seed(&machine.workspace)),
         console_log: of(names::console(&machine.workspace)),
         nvram: of(names::nvram(&machine.workspace)),
+        loader: None,
         now: None,
         saved: None,
     }

@@ -55,6 +55,8 @@ pub struct Seen {
     anti_spoofing: String,
     cpus: Vec<String>,
     machines: Vec<String>,
+    /// Files of firmware that libvirt offers.
+    pub loaders: Vec<String>,
     uefi: String,
 }
 
@@ -99,6 +101,7 @@ struct Claims {
     cpus: Vec<String>,
     /// Machine types of the emulator, aliases included.
     machines: Vec<String>,
+    loaders: Vec<String>,
     uefi: String,
 }
 
@@ -117,10 +120,14 @@ fn claims(host: &Arc<Host>, call: &Call) -> Outcome<Claims> {
         .filter(|offered| offered.attribute("name") == arch)
         .any(|offered| offered.all("domain").any(|domain| domain.attribute("type") == "kvm"));
     let mut cpus = Vec::new();
+    let mut loaders = Vec::new();
     let uefi = match domain {
         Ok(xml) => {
             let domain = Element::parse(&xml)?;
             cpus = usable_cpus(&domain);
+            loaders = domain
+                .at(&["os", "loader"])
+                .map_or_else(Vec::new, |loader| loader.all("value").map(|value| value.text().to_owned()).collect());
             let offered = domain.at(&["os"]).is_some_and(|os| {
                 os.all("enum")
                     .filter(|list| list.attribute("name") == "firmware")
@@ -145,6 +152,7 @@ fn claims(host: &Arc<Host>, call: &Call) -> Outcome<Claims> {
         },
         machines: machines(&element, &arch),
         cpus,
+        loaders,
         arch,
         offers_kvm,
         session: uri.split('?').next().is_some_and(|path| path.ends_with("/session")),
@@ -203,7 +211,7 @@ fn look(host: &Arc<Host>, fresh: bool, call: &Call) -> Outcome<Seen> {
     let known: Option<Seen> = serde_json::from_slice(&known).ok();
     let seen = match known.filter(|seen| !fresh && seen.identity == claims.identity) {
         // Firmware comes and goes with packages; a guest is not needed to see it.
-        Some(seen) => Seen { uefi: claims.uefi, ..seen },
+        Some(seen) => Seen { uefi: claims.uefi, loaders: claims.loaders, ..seen },
         None => {
             let seen = boot(host, claims, call)?;
             let bytes = serde_json::to_vec_pretty(&seen)
@@ -307,6 +315,7 @@ fn boot(host: &Arc<Host>, claims: Claims, call: &Call) -> Outcome<Seen> {
         anti_spoofing,
         cpus: claims.cpus,
         machines: claims.machines,
+        loaders: claims.loaders,
         uefi: claims.uefi,
         identity: claims.identity,
     })

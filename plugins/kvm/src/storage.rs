@@ -308,7 +308,8 @@ impl Site {
         match StorageVol::create_xml(&self.pool, &xml, 0) {
             Ok(volume) => Ok(Some(volume)),
             Err(error) if error.code().is(ErrorNumber::StorageVolExist) => Ok(None),
-            Err(error) if error.code().is(ErrorNumber::OperationInvalid) && error.message().contains("already exists") => {
+            // A file that libvirt does not know yet, or that another host makes in the same folder at this moment.
+            Err(error) if ["already exists", "File exists"].iter().any(|said| error.message().contains(said)) => {
                 self.refresh()?;
                 Ok(None)
             }
@@ -659,7 +660,9 @@ impl Site {
         }
         let half = keep_bytes / 2;
         let mut bytes = LEFT_OUT.to_vec();
-        bytes.extend(stream::read(self, &volume, length.saturating_sub(half), half)?);
+        // With the byte that ends it, no longer than what is kept.
+        let tail = half.saturating_sub(LEFT_OUT.len() as u64 + 1);
+        bytes.extend(stream::read(self, &volume, length.saturating_sub(tail), tail)?);
         stream::write_and_cut(self, &volume, half, &bytes)
     }
 

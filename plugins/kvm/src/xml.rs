@@ -38,6 +38,8 @@ pub struct Frame {
     pub console_log: String,
     /// Path of the firmware's variables, for UEFI.
     pub nvram: String,
+    /// The firmware's own file, where the machine has begun with one already; else libvirt chooses.
+    pub loader: Option<String>,
     /// How large it is, where it has a memory already that says so; else the document does.
     pub now: Option<Size>,
     /// What its memory was saved with, if there is one.
@@ -276,12 +278,20 @@ fn plugged(tree: &mut Tree, id: usize, vcpu: Vcpu) -> io::Result<()> {
 fn boot(tree: &mut Tree, machine: &MachineDoc, frame: &Frame) -> io::Result<()> {
     let kind = |tree: &mut Tree| tree.text("type", &[("arch", &frame.arch), ("machine", &frame.machine_type)], "hvm");
     match &machine.boot {
-        BootDoc::Disk { firmware } if firmware == "uefi" => tree.parent("os", &[("firmware", "efi")], |tree| {
-            kind(tree)?;
-            tree.parent("firmware", &[], |tree| tree.leaf("feature", &[("enabled", "no"), ("name", "secure-boot")]))?;
-            tree.text("nvram", &[], &frame.nvram)?;
-            tree.leaf("boot", &[("dev", "hd")])
-        }),
+        BootDoc::Disk { firmware } if firmware == "uefi" => {
+            let chosen: Attributes<'_> = if frame.loader.is_some() { &[] } else { &[("firmware", "efi")] };
+            tree.parent("os", chosen, |tree| {
+                kind(tree)?;
+                match &frame.loader {
+                    Some(loader) => tree.text("loader", &[("readonly", "yes"), ("type", "pflash")], loader)?,
+                    None => {
+                        tree.parent("firmware", &[], |tree| tree.leaf("feature", &[("enabled", "no"), ("name", "secure-boot")]))?
+                    }
+                }
+                tree.text("nvram", &[], &frame.nvram)?;
+                tree.leaf("boot", &[("dev", "hd")])
+            })
+        }
         BootDoc::Disk { .. } => tree.parent("os", &[], |tree| {
             kind(tree)?;
             tree.leaf("boot", &[("dev", "hd")])
@@ -491,6 +501,7 @@ pub mod tests {
             seed: "/srv/vws/workspaces/w/seed.img".into(),
             console_log: "/srv/vws/workspaces/w/console.log".into(),
             nvram: "/srv/vws/workspaces/w/nvram.fd".into(),
+            loader: None,
             now: None,
             saved: None,
         }

@@ -305,6 +305,13 @@ fn a_running_machine_moves_without_and_with_shared_storage() {
     for host in ["a", "b"] {
         site.open_at(host, "tcp", "shared").unwrap();
     }
+    // Two hosts that put the same image there at once: one sends, the other waits.
+    std::thread::scope(|scope| {
+        let both = ["a", "b"].map(|host| scope.spawn(|| site.put(host, "initrd.img")));
+        both.into_iter().for_each(|one| assert_eq!(one.join().unwrap().len(), 64));
+    });
+    let images = site.script(&["exec", "a", "ls", "/var/lib/vws-shared"]);
+    assert!(!images.contains(".put"), "{images}");
     let machine = site.disk_machine("a", 3);
     let shared = site.facts("a").storage_id;
     assert_eq!(shared, site.facts("b").storage_id);
@@ -372,9 +379,20 @@ fn a_migration_that_is_given_up_or_cut_leaves_one_guest() {
     site.tick_to("a", &machine, count + 1);
     site.script(&["power-on", "b"]);
     until("host b", || site.backend.host_list(HostRef { host: "b".into() }, &mut call(vec![])).ok());
-    // A repeat after that finds a clean way.
+    // A repeat after that finds a clean way; one that comes while it is at work, as after this process's death, waits for it.
     let offer = site.prepare("b", &machine, "").unwrap();
-    assert_eq!(site.migrate("a", &machine, &offer, 0, &mut call(vec![])).unwrap().state, MachineState::Absent);
+    let again = Site::new(site.folder.clone());
+    again.open(&["a"]);
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| site.migrate("a", &machine, &offer, 8, &mut call(vec![])));
+        until("a migration under way", || {
+            let job = again.virsh("a", &["domjobinfo", &format!("vws-{}", machine.workspace)]);
+            Some(()).filter(|()| job.contains("Outgoing migration"))
+        });
+        let waited = again.migrate("a", &machine, &offer, 0, &mut call(vec![])).unwrap();
+        assert_eq!(waited.state, MachineState::Absent);
+        assert_eq!(work.join().unwrap().unwrap().state, MachineState::Absent);
+    });
     assert_eq!(site.state("b", &machine), MachineState::Running);
     site.forget("a", &machine, false).unwrap();
     site.destroy("b", &machine);
@@ -552,6 +570,29 @@ fn a_nic_gets_its_address_and_speaks_for_nobody_else() {
     site.destroy("c", &machine);
     let network = site.virsh("c", &["net-dumpxml", "--inactive", "default"]);
     assert!(!network.contains("192.168.122.50"), "{network}");
+}
+
+#[test]
+fn a_long_console_log_is_bounded_on_the_host() {
+    let Some(site) = site("a_long_console_log_is_bounded_on_the_host") else { return };
+    let uri = site.script(&["uri", "c"]);
+    let settings = serde_json::json!({"uri": uri.trim(), "pool": "vws", "console_log_kib": 16});
+    site.backend.host_open(HostOpen { host: "c".into(), settings }, &mut call(vec![])).unwrap();
+    let machine = site.kernel_machine("c", 8);
+    site.run("c", &machine);
+    site.tick_to("c", &machine, 1);
+    let mut console = site.console("c", &machine);
+    shell(&mut console, "ticks-off; seq 1 40000; echo the last of it");
+    let path = format!("/var/lib/vws-pool/vws-{}-console.log", machine.workspace);
+    let size = || site.script(&["exec", "c", "stat", "-c", "%s", &path]).trim().parse::<u64>().unwrap();
+    until("a shorter log", || Some(()).filter(|()| size() <= 32 << 10));
+    let log = site.log("c", &machine);
+    eprintln!("{} bytes on the host, {} told", size(), log.len());
+    assert!(log.contains("READY host=guest-8") && log.contains("the last of it") && log.contains("[...]"), "{log}");
+    // It goes on behind the cut.
+    shell(&mut console, "echo and on it goes");
+    until("the newest line", || Some(()).filter(|()| site.log("c", &machine).contains("and on it goes")));
+    site.destroy("c", &machine);
 }
 
 #[test]

@@ -288,6 +288,186 @@ fn firmware_that_the_host_has_starts() {
     assert_eq!(lab.start_machine(&machine).unwrap().state, MachineState::Running);
     // The test guest boots with BIOS only; that the firmware runs is seen by its own words on the console.
     lab.line("here", &machine, "BdsDxe");
+    // Its variables travel with it.
+    lab.open("there", "there").unwrap();
+    lab.put("there", "guest.qcow2");
+    lab.backend.save(lab.reference("here", &machine), &mut call(vec![])).unwrap();
+    let streams: Vec<String> = ["nvram", "disk-0", "memory"].map(str::to_owned).to_vec();
+    let files: Vec<File> = streams.iter().map(|_| tempfile::tempfile().unwrap()).collect();
+    let fds = || {
+        use std::io::Seek;
+        files.iter().for_each(|mut file| file.rewind().unwrap());
+        files.iter().map(|file| file.try_clone().unwrap().into()).collect::<Vec<_>>()
+    };
+    let export = WorkspaceExport {
+        host: "here".into(),
+        workspace: machine.workspace.clone(),
+        streams: streams.clone(),
+        plugin_state: serde_json::Value::Null,
+    };
+    let exported = lab.backend.export(export, &mut call(fds())).unwrap();
+    assert!(files[0].metadata().unwrap().len() > 0);
+    lab.backend.destroy(lab.reference("here", &machine), &mut call(vec![])).unwrap();
+    lab.assert_gone(&machine);
+    let import = WorkspaceImport { host: "there".into(), machine: machine.clone(), streams, exported };
+    lab.backend.import(import, &mut call(fds())).unwrap();
+    let nvram = lab.directory("there").join(format!("vws-{}-nvram.fd", machine.workspace));
+    assert_eq!(fs::metadata(&nvram).unwrap().len(), files[0].metadata().unwrap().len());
+    let restored = lab.backend.restore(lab.args("there", &machine, false), &mut call(vec![])).unwrap();
+    assert_eq!(restored.state, MachineState::Running);
+    lab.backend.destroy(lab.reference("there", &machine), &mut call(vec![])).unwrap();
+    lab.assert_gone(&machine);
+}
+
+#[test]
+fn images_are_whole_or_not_there() {
+    if !wanted("images_are_whole_or_not_there") {
+        return;
+    }
+    use std::io::{Seek, Write};
+    let lab = Lab::start(&[]);
+    let file = |bytes: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        std::os::fd::OwnedFd::from(file)
+    };
+    let put = |digest: &str, size_bytes: u64, call: &mut vws_plugin_api::sdk::Call| {
+        lab.backend.image_put(ImagePut { host: "here".into(), digest: digest.into(), size_bytes }, call)
+    };
+    let missing = |digest: &str| {
+        let args = ImagesPresent { host: "here".into(), digests: vec![digest.into()] };
+        lab.backend.image_present(args, &mut call(vec![])).map(|answer| !answer.missing.is_empty())
+    };
+    let remove =
+        |digest: &str| lab.backend.image_remove(ImageRemove { host: "here".into(), digest: digest.into() }, &mut call(vec![]));
+    let one = "a".repeat(64);
+    assert!(missing(&one).unwrap());
+    assert_eq!(missing("../x").unwrap_err().code, codes::INVALID);
+    assert_eq!(remove("../x").unwrap_err().code, codes::INVALID);
+    assert_eq!(put(&one, 5, &mut call(vec![file(b"four")])).unwrap_err().code, codes::DAMAGED);
+    assert_eq!(lab.files("here", "vws-image-"), Vec::<String>::new(), "nothing is left of a failed copy");
+
+    // A sender that stops in the middle, and a call that is given up meanwhile.
+    let (read, write) = rustix::pipe::pipe().unwrap();
+    File::from(write.try_clone().unwrap()).write_all(&[1; 1000]).unwrap();
+    let cancelled = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = std::sync::Arc::clone(&cancelled);
+    let emitter = vws_plugin_api::sdk::Emitter::new(|_| {});
+    let end = Instant::now() + lab::PATIENCE;
+    let mut given_up = vws_plugin_api::sdk::Call::new("job/step".into(), end, vec![read], cancelled, emitter);
+    let failed = std::thread::scope(|scope| {
+        let work = scope.spawn(|| put(&one, 2000, &mut given_up));
+        until("the upload", || Some(()).filter(|()| !lab.files("here", "vws-image-").is_empty()));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        work.join().unwrap().unwrap_err()
+    });
+    drop(write);
+    assert_eq!(failed.code, codes::CANCELLED, "{failed:?}");
+    until("a clean folder", || Some(()).filter(|()| lab.files("here", "vws-image-").is_empty()));
+    assert!(missing(&one).unwrap());
+
+    // Holes stay holes, and what is there is not sent again.
+    let mut sparse = vec![0; 8 << 20];
+    sparse[5 << 20] = 7;
+    put(&one, sparse.len() as u64, &mut call(vec![file(&sparse)])).unwrap();
+    put(&one, 4, &mut call(vec![file(b"else")])).unwrap();
+    let path = lab.directory("here").join(format!("vws-image-{one}"));
+    assert_eq!(fs::read(&path).unwrap(), sparse);
+    assert!(std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&path).unwrap()) * 512 < 1 << 20);
+    // A file without its mark was not completed.
+    fs::remove_file(lab.directory("here").join(format!("vws-image-{one}.done"))).unwrap();
+    lab.open("here", "here").unwrap();
+    lab.virsh(&["pool-refresh", lab.virsh(&["pool-list", "--name"]).lines().next().unwrap().trim()]);
+    assert!(missing(&one).unwrap());
+    put(&one, 4, &mut call(vec![file(b"four")])).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"four");
+    let images = lab.backend.image_list(HostRef { host: "here".into() }, &mut call(vec![])).unwrap().images;
+    assert_eq!(images.iter().map(|image| (image.digest.as_str(), image.size_bytes)).collect::<Vec<_>>(), [(one.as_str(), 4)]);
+    remove(&one).unwrap();
+    remove(&one).unwrap();
+    assert_eq!(lab.files("here", "vws-image-"), Vec::<String>::new());
+
+    // Disks: linked, never smaller than their image, and no image leads to another file.
+    let folder = tempfile::tempdir().unwrap();
+    let tool = |arguments: &[&str]| {
+        let done = std::process::Command::new("qemu-img").args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    fs::write(folder.path().join("raw"), vec![7; 3 << 20]).unwrap();
+    tool(&["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "raw", "backed"]);
+    tool(&["create", "-q", "-f", "qcow2", "-o", "data_file=outside,data_file_raw=on", "outsider", "1M"]);
+    let stage = |letter: &str, name: &str, format: &str, size_mib| {
+        let digest = letter.repeat(64);
+        let bytes = fs::read(folder.path().join(name)).unwrap();
+        put(&digest, bytes.len() as u64, &mut call(vec![file(&bytes)])).unwrap();
+        let source = DiskSourceDoc::Image { digest, format: format.into() };
+        let disk = DiskDoc { name: "disk-0".into(), source, size_mib, iops: 0, kib_per_second: 0 };
+        let machine = lab::machine(14, BootDoc::Disk { firmware: "bios".into() }, vec![disk]);
+        lab.stage(&machine).map(|_| machine)
+    };
+    let small = stage("b", "raw", "raw", 2).unwrap_err();
+    assert!(small.message.contains("2 MiB") && small.message.contains("3 MiB"), "{small:?}");
+    for (letter, name) in [("c", "backed"), ("d", "outsider")] {
+        assert_eq!(stage(letter, name, "qcow2", 0).unwrap_err().code, codes::INVALID);
+    }
+    assert_eq!(stage("e", "raw", "qcow2", 0).unwrap_err().code, codes::DAMAGED);
+    assert_eq!(stage("e", "raw", "vmdk", 0).unwrap_err().code, codes::INVALID);
+    assert_eq!(lab.files("here", "vws-0"), Vec::<String>::new());
+    let machine = stage("b", "raw", "raw", 8).unwrap();
+    let used = remove(&"b".repeat(64)).unwrap_err();
+    assert!(used.code == codes::STATE && used.message.contains(&machine.workspace), "{used:?}");
+    let disk = lab.directory("here").join(format!("vws-{}-disk-0.qcow2", machine.workspace));
+    tool(&["compare", "-q", "-f", "qcow2", "-F", "qcow2", disk.to_str().unwrap(), disk.to_str().unwrap()]);
+    // One that was cut while it was made is made anew.
+    File::options().write(true).open(&disk).unwrap().set_len(100).unwrap();
+    lab.stage(&machine).unwrap();
+    tool(&["check", "-q", "-f", "qcow2", disk.to_str().unwrap()]);
+    lab.backend.destroy(lab.reference("here", &machine), &mut call(vec![])).unwrap();
+    remove(&"b".repeat(64)).unwrap();
+}
+
+#[test]
+fn memory_is_used_again_only_while_the_disks_stand_still() {
+    if !wanted("memory_is_used_again_only_while_the_disks_stand_still") {
+        return;
+    }
+    let lab = Lab::start(&[]);
+    let mut machine = lab.kernel_machine(15);
+    machine.disks =
+        vec![DiskDoc { name: "disk-0".into(), source: DiskSourceDoc::Empty, size_mib: 8, iops: 0, kib_per_second: 0 }];
+    lab.stage(&machine).unwrap();
+    lab.start_machine(&machine).unwrap();
+    let count = lab.tick_to("here", &machine, 1);
+    lab.backend.save(lab.reference("here", &machine), &mut call(vec![])).unwrap();
+    // As an interrupted restore leaves it.
+    let domain = format!("vws-{}", machine.workspace);
+    let space = "urn:virtualworkspaces1:saved";
+    let said = lab.virsh(&["metadata", &domain, space, "--config"]);
+    let interrupted = |written: &str| {
+        let mark = said.trim().replace("restoring=\"no\"", "restoring=\"yes\"").replace("restoring='no'", "restoring='yes'");
+        let mark =
+            mark.replace("written=\"\"", &format!("written='{written}'")).replace("written=''", &format!("written='{written}'"));
+        assert!(mark.contains("restoring='yes'") || mark.contains("restoring=\"yes\""), "{mark}");
+        lab.virsh(&["metadata", &domain, space, "--config", "--key", "vws-saved", "--set", &mark]);
+        assert_eq!(lab.backend.inspect(lab.reference("here", &machine), &mut call(vec![])).unwrap().state, MachineState::Stopped);
+    };
+    interrupted("1.5");
+    let restore = || lab.backend.restore(lab.args("here", &machine, false), &mut call(vec![]));
+    let changed = restore().unwrap_err();
+    assert!(changed.code == codes::STATE && changed.message.contains("changed since"), "{changed:?}");
+    let pool = lab.virsh(&["pool-list", "--name"]).lines().next().unwrap().trim().to_owned();
+    let disk = lab.virsh(&["vol-dumpxml", "--pool", &pool, &format!("{domain}-disk-0.qcow2")]);
+    let written = disk.split("<mtime>").nth(1).unwrap().split('<').next().unwrap();
+    interrupted(written);
+    assert_eq!(restore().unwrap().state, MachineState::Running, "nobody wrote since: it goes on");
+    lab.tick_to("here", &machine, count + 2);
+    assert_eq!(lab.log("here", &machine).matches("READY").count(), 1, "it did not boot again");
+    // Started instead, the old memory is gone for good.
+    lab.backend.save(lab.reference("here", &machine), &mut call(vec![])).unwrap();
+    interrupted("1.5");
+    lab.start_machine(&machine).unwrap();
+    assert_eq!(lab.files("here", &format!("{domain}-memory")), Vec::<String>::new());
     lab.backend.destroy(lab.reference("here", &machine), &mut call(vec![])).unwrap();
     lab.assert_gone(&machine);
 }
