@@ -21,6 +21,7 @@ local NEEDED = {
     console = "use", start = "use", stop = "use", reboot = "use", pause = "use", resume = "use",
     serialize = "manage", restore = "manage", renew = "manage", destroy = "manage", change = "manage",
     resize = "manage", snapshot = "manage", revert = "manage", ["save-image"] = "manage",
+    ["bundle-export"] = "manage",
 }
 
 -- The caller's right on the workspace by its access list: 0 for none.

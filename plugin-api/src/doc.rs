@@ -510,7 +510,8 @@ pub struct WorkspaceExport {
     pub host: String,
     /// Workspace id.
     pub workspace: String,
-    /// `memory`, `disk-0`, ...: one descriptor each, same order, writable from their start.
+    /// `memory`, `disk-0`, ..., and `nvram` (the firmware's variables) for a UEFI machine: one descriptor each, same order, writable
+    /// from their start.
     pub streams: Vec<String>,
     /// What the plugin left.
     #[serde(default)]

@@ -7,12 +7,16 @@ use crate::limits::Limits;
 use crate::manifest::{Portable, damaged};
 use std::collections::BTreeSet;
 use vws_domain::{
-    Boot, DataDisk, DiskSource, Error, ErrorKind, ImageRef, Result, Spec, checked_catalogue_name, checked_nic, limits, shown,
+    Boot, DataDisk, DiskSource, Error, ErrorKind, Firmware, ImageRef, Result, Spec, checked_catalogue_name, checked_nic, limits,
+    shown,
 };
 
 /// Characters of a word of the origin, and of a kernel's command line, at most.
 const WORD_CHARS: usize = 128;
 const CMDLINE_CHARS: usize = 2048;
+/// The stream with the variables of a UEFI firmware, and its bytes at most.
+const NVRAM: &str = "nvram";
+const NVRAM_BYTES: u64 = 64 << 20;
 const MIB: u64 = 1 << 20;
 
 impl Portable {
@@ -47,6 +51,8 @@ impl Portable {
         spec.vcpus = manifest.vcpus;
         spec.cpu_shares = manifest.cpu_shares;
         spec.memory_mib = manifest.memory_mib;
+        spec.vcpus_max = manifest.vcpus_max;
+        spec.memory_max_mib = manifest.memory_max_mib;
         spec.nics.clone_from(&manifest.nics);
         for disk in &manifest.disks {
             let size_gib = disk.size_mib / 1024;
@@ -122,17 +128,22 @@ impl Portable {
         Ok(())
     }
 
-    /// `memory` and each disk, each once, and nothing else.
+    /// `memory` and each disk, each once, and nothing else; `nvram` where there is a firmware that has one.
     fn files(&self, most: &Limits) -> Result<()> {
         let mut due: BTreeSet<&str> = self.manifest.disks.iter().map(|disk| disk.name.as_str()).collect();
         due.insert("memory");
+        let uefi = self.manifest.boot == Boot::Disk(Firmware::Uefi);
+        if uefi && self.files.iter().any(|file| file.name == NVRAM) {
+            due.insert(NVRAM);
+        }
         for file in &self.files {
             if !due.remove(file.name.as_str()) {
                 return Err(damaged(format!("lists a stream `{}` that its machine does not have", shown(&file.name))));
             }
-            let memory = self.manifest.memory_mib.min(limits::MEMORY_MIB).saturating_mul(MIB);
+            let memory = self.manifest.memory_mib.max(self.manifest.memory_max_mib).min(limits::MEMORY_MIB).saturating_mul(MIB);
             let limit = match file.name.as_str() {
                 "memory" => memory.saturating_add(most.memory_slack_bytes).min(most.stream_bytes),
+                NVRAM => NVRAM_BYTES,
                 _ => most.stream_bytes,
             };
             if file.size_bytes > limit {

@@ -58,8 +58,10 @@ struct Wire {
     origin: WireOrigin,
     paused: bool,
     vcpus: u64,
+    vcpus_max: u64,
     cpu_shares: u64,
     memory_mib: u64,
+    memory_max_mib: u64,
     boot: WireBoot,
     disks: Vec<WireDisk>,
     nics: Vec<WireNic>,
@@ -268,8 +270,10 @@ fn wire(manifest: &Manifest) -> Wire {
         },
         paused: manifest.paused,
         vcpus: manifest.vcpus,
+        vcpus_max: manifest.vcpus_max,
         cpu_shares: manifest.cpu_shares,
         memory_mib: manifest.memory_mib,
+        memory_max_mib: manifest.memory_max_mib,
         boot: match &manifest.boot {
             Boot::Disk(Firmware::Bios) => WireBoot::Disk { firmware: "bios".to_owned() },
             Boot::Disk(Firmware::Uefi) => WireBoot::Disk { firmware: "uefi".to_owned() },
@@ -329,8 +333,10 @@ fn machine(wire: Wire) -> Result<Manifest> {
         },
         paused: wire.paused,
         vcpus: wire.vcpus,
+        vcpus_max: wire.vcpus_max,
         cpu_shares: wire.cpu_shares,
         memory_mib: wire.memory_mib,
+        memory_max_mib: wire.memory_max_mib,
         boot: match wire.boot {
             WireBoot::Disk { firmware } => Boot::Disk(match firmware.as_str() {
                 "bios" => Firmware::Bios,

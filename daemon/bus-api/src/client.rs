@@ -60,6 +60,10 @@ pub trait Manager {
     fn unsubscribe(&self, options: &Args<'_>) -> zbus::Result<()>;
     /// Events after a sequence number, and the number up to which the answer is complete.
     fn events_since(&self, sequence: u64, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, u64)>;
+    /// Brings a bundle in from a file; the workspace that it will be and the job.
+    fn import_bundle(&self, file: zbus::Fd<'_>, options: &Args<'_>) -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
+    /// The bundles of visible workspaces.
+    fn list_bundles(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
     /// Adds a host and probes it.
     fn add_host(&self, name: &str, host: &Args<'_>, options: &Args<'_>) -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
     /// Adds a network.
@@ -101,6 +105,10 @@ pub trait Workspace {
     fn resume(&self, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
     /// Serializes it; the job.
     fn serialize(&self, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
+    /// Writes its bundle to a file and retires it; the job.
+    fn export_bundle(&self, file: zbus::Fd<'_>, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
+    /// Checks its bundle; the job.
+    fn verify_bundle(&self, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
     /// Ends it; the job.
     fn destroy(&self, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
     /// Sets the end of its lease, in seconds from now; what was granted, in microseconds since the epoch.

@@ -108,6 +108,7 @@ names! {
     VCPUS_MAX = "vcpus-max",
     VERDICT = "verdict",
     VISIBILITY = "visibility",
+    WITH_IMAGES = "with-images",
     WORKSPACE = "workspace",
 }
 
@@ -252,6 +253,8 @@ pub const JOBS_FILTER: &[Key] = &[key(KIND, "s"), key(STATE, "s"), key(WORKSPACE
 /// `Manager.Decisions`: filter.
 pub const DECISIONS_FILTER: &[Key] =
     &[key(WORKSPACE, "o"), key(ID, "s"), key(NAME, "s"), key(CALLER, "u"), key(VERDICT, "s"), key(SINCE, "t"), key(UNTIL, "t")];
+/// `Manager.ListBundles`: filter.
+pub const BUNDLES_FILTER: &[Key] = &[key(WORKSPACE, "o")];
 /// `Manager.Explain`: request, for launch; beside the keys of [`SPEC`].
 pub const EXPLAIN_LAUNCH: &[Key] = &[key(NAME, "s")];
 /// `Manager.Explain`: request, for renew.
@@ -295,6 +298,8 @@ pub const METHODS: &[Method] = &[
         &[key(GUEST_TIMEOUT_MS, "t"), key(LEASE_SECONDS, "t"), key(REQUEST_ID, "s")],
     ),
     method(names::MANAGER, "ImportImage", &[("source", IMAGE_SOURCE)], RID),
+    method(names::MANAGER, "ImportBundle", &[], &[key(OWNER, "u"), key(NAME, "s"), key(REQUEST_ID, "s")]),
+    method(names::MANAGER, "ListBundles", &[("filter", BUNDLES_FILTER)], &[key(LIMIT, "t")]),
     // What `request` may hold depends on the verb: EXPLAIN_LAUNCH with SPEC, EXPLAIN_RENEW, EXPLAIN_RESUME or nothing.
     method(names::MANAGER, "Explain", &[("request", EXPLAIN_LAUNCH)], NONE),
     method(names::MANAGER, "List", &[("filter", LIST_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
@@ -315,6 +320,8 @@ pub const METHODS: &[Method] = &[
     method(names::WORKSPACE, "Pause", &[], RID),
     method(names::WORKSPACE, "Resume", &[], &[key(HOST, "s"), key(REQUEST_ID, "s")]),
     method(names::WORKSPACE, "Serialize", &[], RID),
+    method(names::WORKSPACE, "ExportBundle", &[], &[key(WITH_IMAGES, "b"), key(REQUEST_ID, "s")]),
+    method(names::WORKSPACE, "VerifyBundle", &[], RID),
     method(names::WORKSPACE, "Destroy", &[], RID),
     method(names::WORKSPACE, "Renew", &[], NONE),
     method(names::WORKSPACE, "SaveImage", &[], &[key(VISIBILITY, "s"), key(REQUEST_ID, "s")]),

@@ -93,10 +93,14 @@ pub struct Manifest {
     pub paused: bool,
     /// vCPUs.
     pub vcpus: u64,
+    /// vCPUs that it can be given while it runs; 0: no more than it has.
+    pub vcpus_max: u64,
     /// Relative weight of its CPU time; 0 for the default.
     pub cpu_shares: u64,
     /// Memory in MiB.
     pub memory_mib: u64,
+    /// Memory in MiB that it can be given while it runs; 0: no more than it has.
+    pub memory_max_mib: u64,
     /// How it was started.
     pub boot: Boot,
     /// Its disks, the root disk first.

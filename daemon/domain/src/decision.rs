@@ -64,11 +64,15 @@ pub enum Verb {
     Revert,
     /// Add, change or remove a network.
     NetworkManage,
+    /// Take a workspace's bundle away as a file: it is no longer here then.
+    BundleExport,
+    /// Bring a bundle in from a file.
+    BundleImport,
 }
 
 impl Verb {
     /// Every verb; the next one goes at the end.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Launch,
         Self::View,
         Self::Start,
@@ -92,6 +96,8 @@ impl Verb {
         Self::Snapshot,
         Self::Revert,
         Self::NetworkManage,
+        Self::BundleExport,
+        Self::BundleImport,
     ];
 
     /// The word that policies and the decision log use.
@@ -121,6 +127,8 @@ impl Verb {
             Self::Snapshot => "snapshot",
             Self::Revert => "revert",
             Self::NetworkManage => "network-manage",
+            Self::BundleExport => "bundle-export",
+            Self::BundleImport => "bundle-import",
         }
     }
 
@@ -161,7 +169,7 @@ impl Verb {
     /// Whether the verb is always for administrators alone, whatever the policies say.
     #[must_use]
     pub fn admins_only(self) -> bool {
-        matches!(self, Self::HostManage | Self::PolicyManage | Self::SiteManage | Self::NetworkManage)
+        matches!(self, Self::HostManage | Self::PolicyManage | Self::SiteManage | Self::NetworkManage | Self::BundleImport)
     }
 }
 

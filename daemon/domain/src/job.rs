@@ -43,11 +43,17 @@ pub enum JobKind {
     RemoveSnapshot,
     /// See every member of a new cluster to its target, or take all of them back.
     CreateCluster,
+    /// A bundle into a file, and away from here.
+    ExportBundle,
+    /// A bundle from a file, as a workspace.
+    ImportBundle,
+    /// Check a bundle's bytes against their digests.
+    VerifyBundle,
 }
 
 impl JobKind {
     /// Every kind; the next one goes at the end.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Create,
         Self::Start,
         Self::Stop,
@@ -66,6 +72,9 @@ impl JobKind {
         Self::Revert,
         Self::RemoveSnapshot,
         Self::CreateCluster,
+        Self::ExportBundle,
+        Self::ImportBundle,
+        Self::VerifyBundle,
     ];
 
     /// The word on the bus and in the database.
@@ -90,6 +99,9 @@ impl JobKind {
             Self::Revert => "revert",
             Self::RemoveSnapshot => "remove-snapshot",
             Self::CreateCluster => "create-cluster",
+            Self::ExportBundle => "export-bundle",
+            Self::ImportBundle => "import-bundle",
+            Self::VerifyBundle => "verify-bundle",
         }
     }
 

@@ -44,8 +44,29 @@ impl Library {
         self.import(object, &mut from, expect.as_deref(), facts.len(), watch, unreadable)
     }
 
+    /// Imports what a reader gives, which must have this sha256. `size_bytes` is how long it says that it is; a failed read is
+    /// told by `read_failed`.
+    ///
+    /// # Errors
+    /// As [`Self::import_file`].
+    pub fn import_reader(
+        &self,
+        object: &str,
+        from: &mut dyn Read,
+        digest: &str,
+        size_bytes: u64,
+        watch: Watch<'_>,
+        read_failed: impl FnOnce(&std::io::Error) -> Error,
+    ) -> Result<Imported> {
+        let digest = checked_digest(digest)?;
+        self.import(object, from, Some(&digest), size_bytes, watch, |_, error| read_failed(error))
+    }
+
     /// Refuses what would leave less than [`crate::Limits::keep_free_bytes`].
-    pub(crate) fn room_for(&self, object: &str, bytes: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSpace`].
+    pub fn room_for(&self, object: &str, bytes: u64) -> Result<()> {
         let folder = self.blobs();
         let needed = bytes.saturating_add(self.limits.keep_free_bytes);
         let free = fail::free_bytes(&folder).map_err(|error| fail::failed(object, "statvfs", &folder, Some(needed), &error))?;

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use vws_domain::{BundleFile, BundleId, Error, ErrorKind, Result};
 
-use crate::copy::{self, Watch};
+use crate::copy::{self, Stopped, Watch};
 use crate::fail;
 use crate::library::Library;
 use crate::part;
@@ -109,6 +109,19 @@ impl Library {
         Ok((manifest, opened))
     }
 
+    /// Opens the files of a bundle for a reader that checks their digests itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Damaged`] for one that is missing.
+    pub fn bundle_files(&self, id: BundleId, files: &[BundleFile]) -> Result<Vec<File>> {
+        let folder = self.whole_path(id);
+        let open = |expected: &BundleFile| {
+            let path = folder.join(checked_name(id, &expected.name)?);
+            File::open(path).map_err(|error| damaged(id, &format!("its file `{}` cannot be opened: {error}", expected.name)))
+        };
+        files.iter().map(open).collect()
+    }
+
     /// Removes a complete bundle; `false` when it was not there. Who has its files open keeps them.
     ///
     /// # Errors
@@ -161,6 +174,39 @@ impl BundleWriter {
             }
             _ => fail::failed(object(self.id), "create a stream", &self.part, None, &error),
         })
+    }
+
+    /// A new stream with all that a reader gives, at most `size_bytes`; runs of zeros become holes. The file, to be looked at.
+    ///
+    /// # Errors
+    /// As [`Self::stream`]; what `read_failed` makes of a failed read; [`ErrorKind::Cancelled`].
+    pub fn fill(
+        &self,
+        name: &str,
+        from: &mut dyn Read,
+        size_bytes: u64,
+        watch: Watch<'_>,
+        read_failed: impl FnOnce(&std::io::Error) -> Error,
+    ) -> Result<File> {
+        let mut file = self.stream(name)?;
+        match copy::copy(from, &mut file, size_bytes, size_bytes, watch) {
+            Ok(_) => Ok(file),
+            Err(Stopped::Cancelled) => Err(fail::cancelled(object(self.id))),
+            Err(Stopped::TooLong) => Err(damaged(self.id, &format!("its stream `{name}` is longer than it says"))),
+            Err(Stopped::Read(error)) => Err(read_failed(&error)),
+            Err(Stopped::Write(error)) => {
+                Err(fail::failed(object(self.id), "write a stream", &self.part, Some(size_bytes), &error))
+            }
+        }
+    }
+
+    /// A stream that was made before, to be looked at.
+    ///
+    /// # Errors
+    /// Internal: it cannot be opened.
+    pub fn reopen(&self, name: &str) -> Result<File> {
+        File::open(self.part.join(checked_name(self.id, name)?))
+            .map_err(|error| Error::internal(object(self.id), format!("open `{name}`: {error}")))
     }
 
     /// Completes the bundle: hashes and syncs every stream, writes `manifest` (a JSON object) with the member `files` (name,

@@ -49,6 +49,40 @@ pub fn inspect_file(file: &File, format: DiskFormat) -> Result<DiskFacts> {
     Ok(DiskFacts { virtual_size_mib: virtual_bytes.div_ceil(MIB) })
 }
 
+/// Looks at a disk stream that came from elsewhere: it lies on the image with this sha256, or on nothing. What its header names
+/// as backing file must be that image by its digest, whatever folder it was in; it is never opened by that name, and a backend
+/// puts its own in its place. A raw stream has no header, so that nothing can be named in it.
+///
+/// # Errors
+/// As [`inspect_file`]; code `backing-file` for any other reference.
+pub fn inspect_overlay(file: &File, format: DiskFormat, lies_on: Option<&str>) -> Result<Option<DiskFacts>> {
+    if format == DiskFormat::Raw {
+        return Ok(None);
+    }
+    let object = "the disk";
+    let read = || -> std::io::Result<(Vec<u8>, u64)> { Ok((start_of(file)?, file.metadata()?.len())) };
+    let (start, bytes) = read().map_err(|error| Error::internal(object, format!("read: {error}")))?;
+    let (header, backing) = qcow2::read_overlay(&start, bytes).map_err(|refusal| refused(object, &refusal))?;
+    let wrong = |fact: String| {
+        Err(Error::new(ErrorKind::Damaged, object, fact, "get the bundle again from where it was made").with_code("backing-file"))
+    };
+    match (backing.as_deref(), lies_on) {
+        (None, None) => {}
+        (Some(name), Some(digest)) if names_image(name, digest) => {}
+        (Some(name), _) => return wrong(format!("refers to another file, `{}`", vws_domain::shown(name))),
+        (None, Some(digest)) => return wrong(format!("does not lie on the image {digest}, as the manifest says")),
+    }
+    Ok(Some(DiskFacts { virtual_size_mib: header.virtual_bytes.div_ceil(MIB) }))
+}
+
+/// Whether a backing file's name is a plain path to a file that is named by the digest: `DIGEST`, or `something-DIGEST`.
+fn names_image(name: &str, digest: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
+    let file = name.rsplit('/').next().unwrap_or_default();
+    let named = file.strip_suffix(digest).is_some_and(|before| before.is_empty() || before.ends_with('-'));
+    named && name.bytes().all(plain) && !name.split('/').any(|part| part == "..")
+}
+
 /// The first bytes, as many as there are up to what the parser looks at.
 fn start_of(file: &File) -> std::io::Result<Vec<u8>> {
     let mut start = vec![0_u8; qcow2::LOOKED_AT_BYTES];

@@ -25,7 +25,7 @@ mod qcow2;
 
 pub use bundle::BundleWriter;
 pub use copy::Watch;
-pub use disk::{DiskFacts, inspect_file};
+pub use disk::{DiskFacts, inspect_file, inspect_overlay};
 pub use fetch::without_credentials;
 pub use keep::Imported;
 pub use library::{Blob, Library, Usage};

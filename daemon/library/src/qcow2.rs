@@ -41,8 +41,17 @@ pub(crate) enum Refusal {
     Nonsense(String),
 }
 
-/// Reads the header from the first bytes (up to [`LOOKED_AT_BYTES`]) of a file of `file_bytes`.
+/// Reads the header from the first bytes (up to [`LOOKED_AT_BYTES`]) of a file of `file_bytes`. A backing file is refused.
 pub(crate) fn read(start: &[u8], file_bytes: u64) -> Result<Header, Refusal> {
+    examine(start, file_bytes, false).map(|(header, _)| header)
+}
+
+/// Reads the header of a disk that may lie on another file, and the name of that file as it stands there.
+pub(crate) fn read_overlay(start: &[u8], file_bytes: u64) -> Result<(Header, Option<String>), Refusal> {
+    examine(start, file_bytes, true)
+}
+
+fn examine(start: &[u8], file_bytes: u64, overlay: bool) -> Result<(Header, Option<String>), Refusal> {
     if !start.starts_with(MAGIC) {
         return Err(Refusal::NotQcow2);
     }
@@ -58,8 +67,9 @@ pub(crate) fn read(start: &[u8], file_bytes: u64) -> Result<Header, Refusal> {
     let features = if version == 3 { u64_at(72)? } else { 0 };
     // First what is a danger, then what is merely wrong.
     let backing_at = u64_at(8)?;
-    if backing_at != 0 {
-        return Err(Refusal::Backing(backing_name(start, backing_at, u32_at(16)?)));
+    let backing = if backing_at == 0 { None } else { Some(backing_name(start, backing_at, u32_at(16)?)) };
+    if let (Some(name), false) = (&backing, overlay) {
+        return Err(Refusal::Backing(vws_domain::shown(name)));
     }
     if features & EXTERNAL_DATA != 0 {
         return Err(Refusal::ExternalData);
@@ -97,7 +107,7 @@ pub(crate) fn read(start: &[u8], file_bytes: u64) -> Result<Header, Refusal> {
         refcount_clusters: u32_at(56)?,
         file_bytes,
     })?;
-    Ok(Header { virtual_bytes })
+    Ok((Header { virtual_bytes }, backing))
 }
 
 struct Tables {
@@ -133,13 +143,13 @@ fn tables_inside(t: &Tables) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The name of the backing file, for the message.
+/// The name of the backing file; `?` for one that does not stand where the header says.
 fn backing_name(start: &[u8], at: u64, length: u32) -> String {
     let name = usize::try_from(at)
         .ok()
         .zip(usize::try_from(length.min(BACKING_NAME_BYTES)).ok())
         .and_then(|(at, length)| start.get(at..at.checked_add(length)?));
-    name.map_or_else(|| "?".to_owned(), |name| vws_domain::shown(&String::from_utf8_lossy(name)))
+    name.map_or_else(|| "?".to_owned(), |name| String::from_utf8_lossy(name).into_owned())
 }
 
 /// The big-endian number of `length` bytes at `at`.
@@ -259,6 +269,7 @@ mod tests {
                     *place = byte;
                 }
             }
+            let _never_panics = read_overlay(&header, file_bytes);
             if let Ok(accepted) = read(&header, file_bytes) {
                 prop_assert!(accepted.virtual_bytes > 0 && accepted.virtual_bytes <= i64::MAX.unsigned_abs());
                 prop_assert_eq!(number(&header, 8, 8), Some(0));

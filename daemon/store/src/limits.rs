@@ -15,7 +15,7 @@ pub struct Limits {
     pub decisions: u64,
     /// Workspaces kept after they are gone.
     pub gone_workspaces: u64,
-    /// Bundles kept after they were consumed.
+    /// Manifests of bundles kept after they were consumed; their ids are kept for ever.
     pub consumed_bundles: u64,
     /// Policy sets kept besides those that a kept decision names.
     pub policy_sets: u64,

@@ -32,7 +32,8 @@ pub(crate) fn run(connection: &mut Connection, limits: &Limits) -> Tried<()> {
         ),
         (
             limits.consumed_bundles,
-            "DELETE FROM bundles WHERE consumed_at IS NOT NULL AND (consumed_at, id) <= (SELECT consumed_at, id FROM bundles \
+            // The id stays for ever: a bundle that lived here does not come in a second time.
+            "UPDATE bundles SET manifest = '', files = '[]' WHERE consumed_at IS NOT NULL AND manifest <> '' AND (consumed_at, id) <= (SELECT consumed_at, id FROM bundles \
              WHERE consumed_at IS NOT NULL ORDER BY consumed_at DESC, id DESC LIMIT 1 OFFSET ?)",
         ),
         (

@@ -160,7 +160,9 @@ words! {
         Create = "create", Start = "start", Stop = "stop", Reboot = "reboot", Pause = "pause", Resume = "resume",
         Serialize = "serialize", Restore = "restore", SaveImage = "save-image", Destroy = "destroy",
         ImportImage = "import-image", VerifyImage = "verify-image", ProbeHost = "probe-host",
-        Resize = "resize", Snapshot = "snapshot", Revert = "revert", RemoveSnapshot = "remove-snapshot", CreateCluster = "create-cluster",
+        Resize = "resize", Snapshot = "snapshot", Revert = "revert", RemoveSnapshot = "remove-snapshot",
+        CreateCluster = "create-cluster",
+        ExportBundle = "export-bundle", ImportBundle = "import-bundle", VerifyBundle = "verify-bundle",
     }
     JobState {
         Queued = "queued", Running = "running", Undoing = "undoing", Done = "done", Failed = "failed",
@@ -173,6 +175,7 @@ words! {
         ImageManage = "image-manage", HostManage = "host-manage", PolicyManage = "policy-manage",
         SiteManage = "site-manage", Resize = "resize", Snapshot = "snapshot", Revert = "revert",
         NetworkManage = "network-manage",
+        BundleExport = "bundle-export", BundleImport = "bundle-import",
     }
     VerdictKind { Permit = "permit", Deny = "deny", Restrict = "restrict", Error = "error" }
     ErrorKind {

@@ -230,6 +230,7 @@ fn old_records_go_and_the_projection_stays() {
         (job.id, job.ended_at) = (JobId(id), Some(Timestamp(n)));
         let mut bundle = sample(common::bundle());
         (bundle.id, bundle.consumed_at) = (BundleId(id), Some(Timestamp(n)));
+        bundle.manifest = "{}".to_owned();
         let mut host = host.clone();
         host.version = n;
         let changes = vec![
@@ -259,7 +260,9 @@ fn old_records_go_and_the_projection_stays() {
     assert_eq!(kept(|reader, n| reader.job(JobId(n.into())).unwrap().is_some()), [38, 39, 40]);
     assert_eq!(kept(|reader, n| reader.decision(DecisionId(n.into())).unwrap().is_some()), [37, 38, 39, 40]);
     assert_eq!(kept(|reader, n| reader.workspace(WorkspaceId(n.into())).unwrap().is_some()), [39, 40]);
-    assert_eq!(kept(|reader, n| reader.bundle(BundleId(n.into())).unwrap().is_some()), [40]);
+    assert_eq!(kept(|reader, n| reader.bundle(BundleId(n.into())).unwrap().is_some_and(|it| !it.manifest.is_empty())), [40]);
+    // A bundle's id is never forgotten: it does not live twice.
+    assert_eq!(kept(|reader, n| reader.bundle(BundleId(n.into())).unwrap().is_some()).len(), 40);
     // Those that a kept decision names, though only one is kept for its own sake.
     assert_eq!(kept(|reader, n| reader.policy_set(&PolicyHash(format!("set-{n}"))).unwrap().is_some()), [37, 38, 39, 40]);
     // The ledger reaches back as far as the oldest decision, which saw 36.

@@ -111,6 +111,9 @@ pub(crate) enum Verb {
     /// Images: import, list, info, verify, change, remove
     #[command(subcommand)]
     Image(verbs::image::Image),
+    /// Bundles: export, import, verify, list, show
+    #[command(subcommand)]
+    Bundle(verbs::bundle::Bundle),
     /// Hosts: list, show, add, change, probe, enable, disable, remove
     #[command(subcommand)]
     Host(verbs::host::Host),

@@ -24,7 +24,7 @@ use store::Store;
 use stream::{Disk, Memory};
 use trouble::Trouble;
 use vws_plugin_api::doc::{
-    Concurrency, Description, DiskSourceDoc, Exported, ExportedDisk, Failure, Foreign, HostFacts, HostListing, HostOpen,
+    BootDoc, Concurrency, Description, DiskSourceDoc, Exported, ExportedDisk, Failure, Foreign, HostFacts, HostListing, HostOpen,
     HostProbe, HostRef, HostStats, ImageListing, ImageOnHost, ImagePut, ImageRemove, ImagesMissing, ImagesPresent, LogDoc,
     MachineArgs, MachineResize, MachineState, MachineStats, MachineStatus, PluginEvent, Resized, SavedDisk, SnapshotArgs,
     SnapshotListing, VERSION, WorkspaceExport, WorkspaceImport, WorkspaceRef, WorkspaceStop, capabilities as cap, codes, methods,
@@ -495,6 +495,9 @@ impl Backend for Sim {
                     boot_log: machine.boot_log.clone(),
                 };
                 stream::write(&mut out, name, &memory)?;
+            } else if name == "nvram" && matches!(&machine.doc.boot, BootDoc::Disk { firmware } if firmware == "uefi") {
+                let variables = Disk { workspace: args.workspace.clone(), name: name.clone(), backing_digest: String::new() };
+                stream::write(&mut out, name, &variables)?;
             } else {
                 let disk = machine.doc.disks.iter().find(|disk| disk.name == *name).ok_or_else(|| {
                     Failure::new(codes::INVALID, format!("it has no stream `{}`", name.escape_default()))

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod backend;
+pub(crate) mod bundle;
 pub(crate) mod cancel;
 pub(crate) mod change;
 pub(crate) mod cluster;
@@ -44,10 +45,15 @@ use crate::context::Context;
 /// Does what the command line says.
 pub(crate) async fn run(cli: Cli) -> Result<()> {
     let format = cli.format();
-    // These two need no daemon.
+    // These need no daemon.
     match &cli.verb {
         Verb::Completions(verb) => return completions::run(verb),
         Verb::Policy(policy::Policy::Check(verb)) => return policy::check(verb, format),
+        Verb::Bundle(verb) => {
+            if let Some(path) = verb.offline() {
+                return bundle::run_offline(format, verb, path);
+            }
+        }
         _ => {}
     }
     let c = &Context::connect(cli.bus.as_deref(), format).await?;
@@ -81,6 +87,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Why(verb) => why::run(c, &verb).await,
         Verb::Decisions(verb) => decisions::run(c, &verb).await,
         Verb::Image(verb) => image::run(c, &verb).await,
+        Verb::Bundle(verb) => bundle::run(c, &verb).await,
         Verb::Host(verb) => host::run(c, &verb).await,
         Verb::Network(verb) => network::run(c, &verb).await,
         Verb::Policy(verb) => policy::run(c, &verb).await,

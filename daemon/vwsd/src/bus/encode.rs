@@ -3,12 +3,12 @@
 //! The words of keys are the contract's; what they mean is written in its interface files.
 
 use super::limits;
-use crate::service::{Finding, ShownDecision};
+use crate::service::{Finding, ShownBundle, ShownDecision};
 use std::collections::BTreeMap;
 use vws_bus::path;
 use vws_domain::{
-    Bundle, Decision, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId, Lease, NetworkName, Nic,
-    NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Verdict, Workspace, WorkspaceId,
+    Bundle, BundleFile, Decision, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId, Lease, NetworkName,
+    Nic, NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Verdict, Workspace, WorkspaceId,
 };
 use vws_policy::Problem;
 use zbus::{ObjectPath, Variant};
@@ -242,18 +242,11 @@ pub fn description<'a>(
         map.insert("job", job.into());
     }
     if let Some(bundle) = bundle {
-        let files: Vec<Map<'_>> = bundle
-            .files
-            .iter()
-            .map(|file| {
-                Map::from([("name", text(&file.name)), ("digest", text(&file.digest)), ("size-bytes", file.size_bytes.into())])
-            })
-            .collect();
         let bundle = Map::from([
             ("id", bundle.id.to_string().into()),
             ("backend", text(&bundle.backend)),
             ("created-at", bundle.created_at.0.into()),
-            ("files", files.into()),
+            ("files", bundle_files(&bundle.files).into()),
         ]);
         map.insert("bundle", bundle.into());
     }
@@ -273,6 +266,44 @@ pub fn snapshots(snapshots: &[Snapshot]) -> Variant<'_> {
         })
         .collect();
     Variant::from(list)
+}
+
+/// A bundle: what it is, what it needs, its files.
+pub fn bundle(shown: &ShownBundle) -> Map<'_> {
+    let ShownBundle { bundle, workspace: owner, manifest } = shown;
+    let origin = &manifest.origin;
+    let size = bundle.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size_bytes));
+    Map::from([
+        ("id", bundle.id.to_string().into()),
+        ("workspace", workspace(owner.id).into()),
+        ("name", text(&owner.spec.name)),
+        ("owner", owner.owner.into()),
+        ("backend", text(&bundle.backend)),
+        ("created-at", bundle.created_at.0.into()),
+        ("size-bytes", size.into()),
+        ("paused", manifest.paused.into()),
+        ("vcpus", manifest.vcpus.into()),
+        ("memory-mib", manifest.memory_mib.into()),
+        ("hypervisor", text(&origin.hypervisor)),
+        ("accelerator", text(&origin.accelerator)),
+        ("machine-type", text(&origin.machine_type)),
+        ("cpu", text(&origin.cpu)),
+        ("emulator", text(&origin.emulator)),
+        ("needs", manifest.needs().into()),
+        ("images", manifest.image_digests().into()),
+        ("files", bundle_files(&bundle.files).into()),
+    ])
+}
+
+fn bundle_files(files: &[BundleFile]) -> Vec<Map<'_>> {
+    let one = |file: &BundleFile| -> Map<'static> {
+        Map::from([
+            ("name", file.name.clone().into()),
+            ("digest", file.digest.clone().into()),
+            ("size-bytes", file.size_bytes.into()),
+        ])
+    };
+    files.iter().map(one).collect()
 }
 
 fn lease(lease: &Lease) -> Map<'static> {

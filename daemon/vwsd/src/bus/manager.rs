@@ -6,7 +6,7 @@ use super::encode::{self, Map};
 use super::keys::{Dict, Keys};
 use super::value::Property;
 use super::{State, decode, lists, many};
-use crate::service::{DecisionQuery, ExplainRequest};
+use crate::service::{DecisionQuery, ExplainRequest, NewOwner};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub const METHODS: &[Method] = &[
     Method { name: "CreateCluster", run: |call| later(many::create_cluster(call)) },
     Method { name: "Act", run: |call| later(many::act(call)) },
     Method { name: "ImportImage", run: |call| later(import_image(call)) },
+    Method { name: "ImportBundle", run: |call| later(import_bundle(call)) },
+    Method { name: "ListBundles", run: |call| later(list_bundles(call)) },
     Method { name: "Explain", run: |call| later(explain(call)) },
     Method { name: "List", run: |call| later(lists::workspaces(call)) },
     Method { name: "ListImages", run: |call| later(lists::images(call)) },
@@ -58,6 +60,46 @@ async fn import_image(call: Call) -> Reply {
     let import = decode::image_import(&name, source)?;
     let (image, job) = call.state.service.import_image(&call.caller, import, options).await?;
     call.reply(&(encode::image(image), encode::job(job)))
+}
+
+async fn import_bundle(call: Call) -> Reply {
+    let (file, options): (zbus::OwnedFd, Dict) = call.arguments()?;
+    let mut options = call.options(names::MANAGER, options)?;
+    let uid = options.id(keys::OWNER).unwrap_or(call.caller.uid);
+    let name = options.text(keys::NAME);
+    let options = decode::call_options(&mut options)?;
+    let account = accounts::look_up(uid, None).await?;
+    let group = account.groups.into_iter().next().unwrap_or_default();
+    let owner = NewOwner { uid, name: account.user, group };
+    let file = File::from(OwnedFd::from(file));
+    let (workspace, job) = call.state.service.import_bundle(&call.caller, file, owner, name, options).await?;
+    call.reply(&(encode::workspace(workspace), encode::job(job)))
+}
+
+async fn list_bundles(call: Call) -> Reply {
+    let (filter, options): (Dict, Dict) = call.arguments()?;
+    let limit = call.options(names::MANAGER, options)?.limit(names::LIST_LIMIT, names::LIST_LIMIT_MAX)?;
+    let mut filter = Keys::new("filter", filter, &[keys::BUNDLES_FILTER])?;
+    let about = asked_workspace(&mut filter)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let bundles = call.state.service.bundles(&call.caller, about, limit)?;
+    let bundles: Vec<Map<'_>> = bundles.iter().map(encode::bundle).collect();
+    call.reply(&(bundles,))
+}
+
+/// The workspace under `workspace` of a filter.
+fn asked_workspace(filter: &mut Keys) -> Result<Option<WorkspaceId>> {
+    match filter.text(keys::WORKSPACE) {
+        None => Ok(None),
+        Some(text) => match path::Object::parse(&text) {
+            Some(path::Object::Workspace(id)) => Ok(Some(WorkspaceId(id))),
+            _ => Err(filter.invalid(
+                keys::WORKSPACE,
+                format!("is `{}`, not a workspace", shown(&text)),
+                "give the workspace's path",
+            )),
+        },
+    }
 }
 
 async fn explain(call: Call) -> Reply {
@@ -101,10 +143,10 @@ fn explained_object(verb: Verb, object: &str) -> Result<Option<WorkspaceId>> {
     let place = path::Object::parse(object);
     let wrong = |fact: String, remedy: &str| Err(Error::invalid(format!("object `{}`", shown(object)), fact, remedy));
     match verb {
-        Verb::Launch | Verb::ImageImport if object != path::NONE => {
+        Verb::Launch | Verb::ImageImport | Verb::BundleImport if object != path::NONE => {
             wrong(format!("cannot be for {}, which makes an object", verb.name()), "give `/`")
         }
-        Verb::Launch | Verb::ImageImport => Ok(None),
+        Verb::Launch | Verb::ImageImport | Verb::BundleImport => Ok(None),
         // These are judged by who asks, whatever object it is.
         Verb::ImageManage | Verb::HostManage | Verb::PolicyManage | Verb::SiteManage | Verb::NetworkManage => Ok(None),
         _ => match place {
@@ -118,17 +160,7 @@ async fn decisions(call: Call) -> Reply {
     let (filter, options): (Dict, Dict) = call.arguments()?;
     let limit = call.options(names::MANAGER, options)?.limit(names::DECISIONS_LIMIT, names::DECISIONS_LIMIT_MAX)?;
     let mut filter = Keys::new("filter", filter, &[keys::DECISIONS_FILTER])?;
-    let workspace = match filter.text(keys::WORKSPACE) {
-        Some(text) => match path::Object::parse(&text) {
-            Some(path::Object::Workspace(id)) => Some(WorkspaceId(id)),
-            _ => {
-                return Err(filter
-                    .invalid(keys::WORKSPACE, format!("is `{}`, not a workspace", shown(&text)), "give the workspace's path")
-                    .into());
-            }
-        },
-        None => None,
-    };
+    let workspace = asked_workspace(&mut filter)?;
     let permitted = filter.word(keys::VERDICT, &["permit", "deny"], |word| match word {
         "permit" => Some(true),
         "deny" => Some(false),

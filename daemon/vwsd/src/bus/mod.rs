@@ -255,12 +255,14 @@ mod tests {
             "Manager.Backup",
             "Manager.CreateCluster",
             "Manager.CreateWorkspace",
+            "Manager.ImportBundle",
             "Manager.ImportImage",
             "Network.Change",
             "Network.Remove",
             "Policy.Reload",
             "Workspace.Change",
             "Workspace.Destroy",
+            "Workspace.ExportBundle",
             "Workspace.OpenConsole",
             "Workspace.Pause",
             "Workspace.Reboot",
@@ -274,6 +276,7 @@ mod tests {
             "Workspace.Snapshot",
             "Workspace.Start",
             "Workspace.Stop",
+            "Workspace.VerifyBundle",
         ];
         assert_eq!(found, expected);
     }

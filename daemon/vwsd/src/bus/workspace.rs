@@ -9,6 +9,8 @@ use super::keys::{Dict, Keys};
 use super::object::Object;
 use super::value::{Property, Value};
 use crate::service::{Action, CallOptions, SnapshotAct, WorkspaceChange};
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use vws_bus::{keys, names};
 use vws_domain::{HostName, Result as DomainResult, Visibility, Workspace};
@@ -23,6 +25,8 @@ pub const METHODS: &[Method] = &[
     Method { name: "Resume", run: |call| act(call, resume) },
     Method { name: "Serialize", run: |call| act(call, |_| Ok(Action::Serialize)) },
     Method { name: "Destroy", run: |call| act(call, |_| Ok(Action::Destroy)) },
+    Method { name: "ExportBundle", run: |call| later(export_bundle(call)) },
+    Method { name: "VerifyBundle", run: |call| later(verify_bundle(call)) },
     Method { name: "Renew", run: |call| later(renew(call)) },
     Method { name: "SaveImage", run: |call| later(save_image(call)) },
     Method { name: "Change", run: |call| later(change(call)) },
@@ -89,6 +93,23 @@ fn act(call: Call, action: fn(&mut Keys) -> DomainResult<Action>) -> Outcome {
         let job = call.state.service.act(&call.caller, workspace(&call)?.id, action, options).await?;
         call.reply(&(job.map_or_else(encode::none, encode::job),))
     })
+}
+
+async fn export_bundle(call: Call) -> Reply {
+    let (file, options): (zbus::OwnedFd, Dict) = call.arguments()?;
+    let mut options = call.options(names::WORKSPACE, options)?;
+    let with_images = options.flag(keys::WITH_IMAGES).unwrap_or(true);
+    let options = decode::call_options(&mut options)?;
+    let file = File::from(OwnedFd::from(file));
+    let job = call.state.service.export_bundle(&call.caller, workspace(&call)?.id, file, with_images, options).await?;
+    call.reply(&(encode::job(job),))
+}
+
+async fn verify_bundle(call: Call) -> Reply {
+    let (options,): (Dict,) = call.arguments()?;
+    let options = decode::call_options(&mut call.options(names::WORKSPACE, options)?)?;
+    let job = call.state.service.verify_bundle(&call.caller, workspace(&call)?.id, options).await?;
+    call.reply(&(encode::job(job),))
 }
 
 async fn renew(call: Call) -> Reply {

@@ -126,6 +126,39 @@ pub struct MemberArgs {
     pub job: String,
 }
 
+/// Arguments of an export of a bundle.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExportBundleArgs {
+    /// The bundle, by id.
+    pub bundle: String,
+    /// Whether the images that its disks lie on go with it.
+    pub with_images: bool,
+}
+
+/// Arguments of an import of a bundle.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImportBundleArgs {
+    /// The bundle that the file says it is, by id.
+    pub bundle: String,
+    /// Name of the workspace here.
+    pub name: String,
+    /// uid of its owner here.
+    pub owner: u32,
+    /// Name of its owner.
+    pub owner_name: String,
+    /// Group that is charged.
+    pub group: String,
+    /// sha256 of the images that come along.
+    pub images: Vec<String>,
+}
+
+/// Arguments of a check of a bundle.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VerifyBundleArgs {
+    /// The bundle, by id.
+    pub bundle: String,
+}
+
 /// Arguments of a probe.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ProbeArgs {

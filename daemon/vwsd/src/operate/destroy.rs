@@ -2,7 +2,7 @@
 
 use super::document;
 use super::engine::{Effect, Run, Step, StepError, Undo};
-use vws_domain::{BundleId, Change, Error, ErrorKind, HostName, StateEvent, Workspace};
+use vws_domain::{BundleId, Error, ErrorKind, HostName, StateEvent, Workspace};
 use vws_plugin_api::doc;
 
 const ONE_WAY: &str = "an end that was asked for is not taken back; it is tried until the machine is seen to be gone";
@@ -64,7 +64,7 @@ async fn release(run: &Run) -> Result<Effect, StepError> {
     .await?;
     Ok(Box::new(move |edit| {
         for bundle in bundles {
-            edit.tx.put(Change::RemoveBundle(bundle));
+            super::bundle::use_up(edit.tx, bundle);
         }
         edit.workspace(|workspace| {
             workspace.bundle = None;

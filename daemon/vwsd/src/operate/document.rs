@@ -181,8 +181,10 @@ pub fn manifest(
         },
         paused: exported.paused,
         vcpus: machine.vcpus,
+        vcpus_max: workspace.spec.vcpus_max,
         cpu_shares: machine.cpu_shares,
         memory_mib: machine.memory_mib,
+        memory_max_mib: workspace.spec.memory_max_mib,
         boot: match &machine.boot {
             doc::BootDoc::Disk { firmware } if firmware == "uefi" => Boot::Disk(Firmware::Uefi),
             doc::BootDoc::Disk { .. } => Boot::Disk(Firmware::Bios),

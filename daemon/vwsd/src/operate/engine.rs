@@ -254,6 +254,9 @@ pub fn steps_of(kind: JobKind) -> &'static [Step] {
         JobKind::Revert => super::snapshot::REVERT,
         JobKind::RemoveSnapshot => super::snapshot::REMOVE,
         JobKind::CreateCluster => super::cluster::STEPS,
+        JobKind::ExportBundle => super::bundle::EXPORT,
+        JobKind::ImportBundle => super::bundle::IMPORT,
+        JobKind::VerifyBundle => super::bundle::VERIFY,
     }
 }
 

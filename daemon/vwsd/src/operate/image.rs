@@ -31,7 +31,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
 
 impl Operate {
     /// Keeps the bytes from being removed as orphans until the job has ended.
-    fn keep(&self, job: JobId, imported: Imported) -> Blob {
+    pub(super) fn keep(&self, job: JobId, imported: Imported) -> Blob {
         let blob = Blob::clone(&imported);
         self.imported.lock().unwrap_or_else(PoisonError::into_inner).entry(job).or_default().push(imported);
         blob

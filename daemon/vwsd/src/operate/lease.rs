@@ -159,7 +159,10 @@ pub fn begin(
         | JobKind::Snapshot
         | JobKind::Revert
         | JobKind::RemoveSnapshot
-        | JobKind::CreateCluster => (None, None),
+        | JobKind::CreateCluster
+        | JobKind::ExportBundle
+        | JobKind::ImportBundle
+        | JobKind::VerifyBundle => (None, None),
     };
     if let Some(event) = event {
         let text = workspace.cause.text.clone();

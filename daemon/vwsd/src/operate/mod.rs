@@ -5,6 +5,7 @@
 //! Must not know: D-Bus, the policies.
 
 pub mod args;
+mod bundle;
 mod cluster;
 mod create;
 mod destroy;
@@ -20,6 +21,7 @@ mod restore;
 mod serialize;
 mod snapshot;
 
+pub use bundle::{known as known_bundle, landing};
 pub use document::reference as reference_document;
 pub use engine::{past_return, steps_of};
 pub use image::{blocking, open_path};

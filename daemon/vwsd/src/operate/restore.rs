@@ -11,7 +11,7 @@ use std::io::Seek;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use vws_domain::{BundleFile, BundleId, Change, Error, ErrorKind, Manifest, StateEvent};
+use vws_domain::{BundleFile, BundleId, Error, ErrorKind, Manifest, StateEvent};
 use vws_plugin_api::doc;
 
 /// The table.
@@ -116,11 +116,7 @@ async fn restore(run: &Run) -> Result<Effect, StepError> {
             workspace.plugin_state = state;
             workspace.bundle = None;
         });
-        if let Some(bundle) = edit.tx.site.bundle(id) {
-            let mut bundle = bundle.as_ref().clone();
-            bundle.consumed_at = Some(edit.tx.now);
-            edit.tx.put(Change::PutBundle(Arc::new(bundle)));
-        }
+        super::bundle::use_up(edit.tx, id);
         match observed(status.state) {
             Some(event) => edit.state(event, "requested", "resumed from its bundle"),
             None => Err(Error::internal("a restored machine", "the backend says that it is still saved")),

@@ -87,6 +87,9 @@ async fn export(run: &Run) -> Result<Effect, StepError> {
     let machine = run.operate.core.read(|site| document::machine(site, &workspace))?;
     let mut streams = vec!["memory".to_owned()];
     streams.extend(machine.disks.iter().map(|disk| disk.name.clone()));
+    if matches!(&machine.boot, doc::BootDoc::Disk { firmware } if firmware == "uefi") {
+        streams.push("nvram".to_owned());
+    }
 
     let library = Arc::clone(&run.operate.library);
     let names = streams.clone();

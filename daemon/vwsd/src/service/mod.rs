@@ -5,6 +5,7 @@
 
 mod act;
 mod backup;
+mod bundles;
 mod cluster;
 mod hosts;
 mod images;
@@ -17,6 +18,7 @@ pub use cluster::{ManyAction, ManyAnswer};
 pub use resize::SnapshotAct;
 
 pub(crate) use backup::clear_scratch;
+pub use bundles::{NewOwner, ShownBundle};
 pub(crate) use hosts::{changed_host, new_host, put_probe};
 pub(crate) use networks::{changed_network, keeps_held, new_network};
 
