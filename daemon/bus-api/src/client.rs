@@ -72,6 +72,8 @@ pub trait Manager {
     fn backup(&self, file: zbus::Fd<'_>, options: &Args<'_>) -> zbus::Result<()>;
     /// Compares ledger, database, images, hosts and policies.
     fn doctor(&self, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
+    /// Used minutes and what is held, by user and by group.
+    fn usage(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
     /// Something was committed.
     #[zbus(signal)]
     fn event(&self, sequence: u64, at: u64, kind: String, object: OwnedObjectPath, details: Dict) -> zbus::Result<()>;

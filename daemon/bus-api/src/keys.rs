@@ -255,6 +255,8 @@ pub const DECISIONS_FILTER: &[Key] =
     &[key(WORKSPACE, "o"), key(ID, "s"), key(NAME, "s"), key(CALLER, "u"), key(VERDICT, "s"), key(SINCE, "t"), key(UNTIL, "t")];
 /// `Manager.ListBundles`: filter.
 pub const BUNDLES_FILTER: &[Key] = &[key(WORKSPACE, "o")];
+/// `Manager.Usage`: filter.
+pub const USAGE_FILTER: &[Key] = &[key(OWNER, "u"), key(GROUP, "s"), key(SINCE, "t"), key(UNTIL, "t")];
 /// `Manager.Explain`: request, for launch; beside the keys of [`SPEC`].
 pub const EXPLAIN_LAUNCH: &[Key] = &[key(NAME, "s")];
 /// `Manager.Explain`: request, for renew.
@@ -314,6 +316,7 @@ pub const METHODS: &[Method] = &[
     method(names::MANAGER, "AddNetwork", &[("network", NETWORK_SPEC)], RID),
     method(names::MANAGER, "Backup", &[], NONE),
     method(names::MANAGER, "Doctor", &[], NONE),
+    method(names::MANAGER, "Usage", &[("filter", USAGE_FILTER)], NONE),
     method(names::WORKSPACE, "Start", &[], RID),
     method(names::WORKSPACE, "Stop", &[], &[key(GUEST_TIMEOUT_MS, "t"), key(REQUEST_ID, "s")]),
     method(names::WORKSPACE, "Reboot", &[], RID),

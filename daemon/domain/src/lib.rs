@@ -5,6 +5,7 @@
 //! Must not know: clocks, random numbers, files, sockets, threads, serialization formats, Lua, SQL, D-Bus.
 //! Time arrives as a [`Timestamp`], identity as a [`Caller`]; everything here is a function of its arguments.
 
+mod account;
 mod addresses;
 mod allot;
 mod bundle;
@@ -28,6 +29,7 @@ mod snapshot;
 mod spec;
 mod workspace;
 
+pub use account::{Account, Accounts, CHARGE_MINUTES_MOST, Period, Ran, accounts, merged};
 pub use addresses::{Address, AddressBook};
 pub use allot::{Allotment, Asker};
 pub use bundle::{Bundle, BundleDisk, BundleFile, BundleImage, Manifest, Origin};

@@ -21,6 +21,11 @@ pub struct Limits {
     pub policy_sets: u64,
     /// Old versions of hosts, and of reservations, kept for replay. Versions that no kept decision saw go first.
     pub ledger_versions: u64,
+    /// Seconds for which accounts reach back: a running version of a reservation is kept for so long after its end, also when nothing
+    /// else needs it.
+    pub account_seconds: u64,
+    /// Old versions kept for accounts alone, at most; the oldest go first.
+    pub account_versions: u64,
     /// Seconds for which a request id is remembered.
     pub request_seconds: u64,
     /// Milliseconds that an opener waits for another one's lock: a daemon that was killed holds it until the kernel has cleared it away.
@@ -39,6 +44,8 @@ impl Default for Limits {
             consumed_bundles: 20_000,
             policy_sets: 64,
             ledger_versions: 500_000,
+            account_seconds: 400 * 86_400,
+            account_versions: 4_000_000,
             request_seconds: 7 * 86_400,
             lock_wait_ms: 2_000,
         }

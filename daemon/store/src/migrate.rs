@@ -23,7 +23,7 @@ pub(crate) fn run(connection: &mut Connection, from: u32) -> Tried<()> {
         if version == 1 {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.execute_batch(
-                "INSERT INTO meta (key, value) VALUES ('event_sequence', 0), ('history_from', 0), ('generation', 0), ('clean', 1)",
+                "INSERT INTO meta (key, value) VALUES ('event_sequence', 0), ('history_from', 0), ('accounts_from', 0), ('generation', 0), ('clean', 1)",
             )?;
         }
         transaction.pragma_update(None, "user_version", version)?;

@@ -72,11 +72,32 @@ fn history(connection: &Connection, limits: &Limits) -> Tried<()> {
             format!("SELECT sequence_to FROM {table} WHERE sequence_to IS NOT NULL ORDER BY sequence_to DESC LIMIT 1 OFFSET ?");
         floor = floor.max(number(&beyond, Some(limits.ledger_versions))?.unwrap_or(0));
     }
-    for table in VERSIONED {
+    let before = number("SELECT value FROM meta WHERE key = 'history_from'", None)?.unwrap_or(0);
+    for table in VERSIONED.iter().filter(|table| **table != "reservations") {
         connection.execute(&format!("DELETE FROM {table} WHERE sequence_to <= ?"), [floor])?;
     }
+    // Below the former floor nothing but running versions is left.
+    connection.execute("DELETE FROM reservations WHERE sequence_to > ? AND sequence_to <= ? AND running = 0", [before, floor])?;
+    accounts(connection, limits, floor)?;
     connection.execute("DELETE FROM transactions WHERE sequence < ?", [floor])?;
     connection.execute("UPDATE meta SET value = max(value, ?) WHERE key = 'history_from'", [floor])?;
+    Ok(())
+}
+
+/// Running versions below the ledger's floor stay for accounts, but no longer and no more than the limits say. `accounts_from` in `meta`
+/// is the instant from which accounts are complete.
+fn accounts(connection: &Connection, limits: &Limits, floor: i64) -> Tried<()> {
+    let age = int(limits.account_seconds.saturating_mul(1_000_000).min(u64::from(u32::MAX) * 1_000_000))?;
+    let newest: i64 = connection.query_row("SELECT coalesce(max(at), 0) FROM transactions", [], |row| row.get(0))?;
+    let beyond = connection
+        .prepare("SELECT at_to FROM reservations WHERE at_to IS NOT NULL ORDER BY at_to DESC LIMIT 1 OFFSET ?")?
+        .query_map([int(limits.account_versions)?], |row| row.get::<_, i64>(0))?
+        .next()
+        .transpose()?;
+    let oldest = beyond.unwrap_or(0).max(newest.saturating_sub(age));
+    if connection.execute("DELETE FROM reservations WHERE at_to <= ? AND sequence_to <= ?", [oldest, floor])? > 0 {
+        connection.execute("UPDATE meta SET value = max(value, ?) WHERE key = 'accounts_from'", [oldest])?;
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params_from_iter};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use vws_domain::{
-    Bundle, BundleId, Decision, DecisionId, Error, ErrorKind, Event, Job, JobId, PolicyHash, Result, Site, Timestamp, Verb,
+    Bundle, BundleId, Decision, DecisionId, Error, ErrorKind, Event, Job, JobId, PolicyHash, Ran, Result, Site, Timestamp, Verb,
     Workspace, WorkspaceId,
 };
 
@@ -198,6 +198,29 @@ impl Reader {
                 "choose a decision that saw a number in that range",
             )
             .with_code("ledger-range")
+        })
+    }
+
+    /// The times in which workspaces ran, as far as they reach into the time after `since`: of this owner and this group if one is
+    /// named; with the instant from which the ledger is complete for accounts.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn ran(&self, since: Timestamp, owner: Option<u32>, group: Option<&str>) -> Result<(Vec<Ran>, Timestamp)> {
+        let mut values = vec![most(since.0)];
+        let mut condition = "WHERE r.running = 1 AND (r.at_to IS NULL OR r.at_to > ?)".to_owned();
+        if let Some(owner) = owner {
+            condition += " AND r.owner = ?";
+            values.push(Value::Integer(owner.into()));
+        }
+        if let Some(group) = group {
+            condition += " AND r.\"group\" = ?";
+            values.push(Value::Text(group.to_owned()));
+        }
+        condition += " ORDER BY r.workspace, r.sequence_from";
+        self.at_one_instant(|connection| {
+            let versions = load::all(connection, tables::SELECT_RAN, &condition, params_from_iter(values), tables::ran)?;
+            Ok((vws_domain::merged(versions), Timestamp(load::meta(connection, "accounts_from")?)))
         })
     }
 

@@ -42,11 +42,14 @@ CREATE TABLE workspaces (
 CREATE UNIQUE INDEX workspaces_live_name ON workspaces (owner, name) WHERE state <> 'gone';
 CREATE INDEX workspaces_gone ON workspaces (changed_at, id) WHERE state = 'gone';
 
--- The ledger: a version is in force from `sequence_from` up to, not including, `sequence_to`; NULL is the present.
+-- The ledger: a version is in force from `sequence_from` up to, not including, `sequence_to`; NULL is the present. `at_from` and `at_to` are the
+-- times of those transactions, which accounts need for longer than the transactions are kept.
 CREATE TABLE reservations (
     workspace     TEXT NOT NULL REFERENCES workspaces (id),
     sequence_from INTEGER NOT NULL,
     sequence_to   INTEGER,
+    at_from       INTEGER NOT NULL,
+    at_to         INTEGER,
     name          TEXT NOT NULL,
     owner         INTEGER NOT NULL,
     "group"       TEXT NOT NULL,
@@ -64,6 +67,7 @@ CREATE TABLE reservations (
 ) STRICT;
 CREATE UNIQUE INDEX reservations_now ON reservations (workspace) WHERE sequence_to IS NULL;
 CREATE INDEX reservations_then ON reservations (sequence_to) WHERE sequence_to IS NOT NULL;
+CREATE INDEX reservations_ended ON reservations (at_to) WHERE at_to IS NOT NULL;
 
 CREATE TABLE hosts (
     name                       TEXT NOT NULL,

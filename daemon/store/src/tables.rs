@@ -4,7 +4,8 @@ use rusqlite::{Row, params};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use vws_domain::{
-    Address, AnsweredRequest, Bundle, Cause, Decision, Event, Host, Image, Job, Network, Reservation, Resources, State, Workspace,
+    Address, AnsweredRequest, Bundle, Cause, Decision, Event, Host, Image, Job, Network, Ran, Reservation, Resources, State,
+    Timestamp, Workspace,
 };
 
 use crate::fail::{Fail, Tried, int};
@@ -219,8 +220,8 @@ pub(crate) fn workspace(cells: &mut Cells<'_>) -> Tried<Workspace> {
         plugin_state: cells.text()?,
         deployments: cells.uint()?,
         version: cells.uint()?,
-        created_at: vws_domain::Timestamp(cells.uint()?),
-        changed_at: vws_domain::Timestamp(cells.uint()?),
+        created_at: Timestamp(cells.uint()?),
+        changed_at: Timestamp(cells.uint()?),
     })
 }
 
@@ -241,15 +242,16 @@ macro_rules! reservations {
             "lease_from",
             "lease_until",
             "addresses",
-            "sequence_from"
+            "sequence_from",
+            "at_from"
         )
     };
 }
 pub(crate) const SELECT_RESERVATIONS: &str = reservations!(select);
 const INSERT_RESERVATION: &str = reservations!(insert);
 
-/// A new version, in force from `sequence`.
-pub(crate) fn insert_reservation(connection: &rusqlite::Connection, r: &Reservation, sequence: u64) -> Tried<()> {
+/// A new version, in force from `sequence`, which was written at `at`.
+pub(crate) fn insert_reservation(connection: &rusqlite::Connection, r: &Reservation, sequence: u64, at: Timestamp) -> Tried<()> {
     connection.prepare_cached(INSERT_RESERVATION)?.execute(params![
         word(&r.workspace),
         r.name,
@@ -265,6 +267,7 @@ pub(crate) fn insert_reservation(connection: &rusqlite::Connection, r: &Reservat
         r.lease_until.map(|until| int(until.0)).transpose()?,
         int(r.addresses)?,
         int(sequence)?,
+        int(at.0)?,
     ])?;
     Ok(())
 }
@@ -279,9 +282,24 @@ pub(crate) fn reservation(cells: &mut Cells<'_>) -> Tried<Reservation> {
         resources: Resources { vcpus: cells.uint()?, memory_mib: cells.uint()?, disk_gib: cells.uint()? },
         running: cells.get()?,
         labels: cells.json::<BTreeMap<String, String>, _>()?,
-        lease_from: vws_domain::Timestamp(cells.uint()?),
-        lease_until: cells.opt_uint()?.map(vws_domain::Timestamp),
+        lease_from: Timestamp(cells.uint()?),
+        lease_until: cells.opt_uint()?.map(Timestamp),
         addresses: cells.uint()?,
+    })
+}
+
+/// Running versions of the ledger; the names of owners are the workspaces'.
+pub(crate) const SELECT_RAN: &str = "SELECT r.workspace, r.owner, w.owner_name, r.\"group\", r.at_from, r.at_to \
+     FROM reservations r JOIN workspaces w ON w.id = r.workspace ";
+
+pub(crate) fn ran(cells: &mut Cells<'_>) -> Tried<Ran> {
+    Ok(Ran {
+        workspace: cells.text()?,
+        owner: cells.uint32()?,
+        owner_name: cells.text()?,
+        group: cells.text()?,
+        from: Timestamp(cells.uint()?),
+        until: cells.opt_uint()?.map(Timestamp),
     })
 }
 
@@ -344,7 +362,7 @@ pub(crate) fn host(cells: &mut Cells<'_>) -> Tried<Host> {
         foreign: cells.json::<rows::ForeignUse, _>()?,
         connection: cells.json::<rows::Connection, _>()?,
         version: cells.uint()?,
-        seen_at: vws_domain::Timestamp(cells.uint()?),
+        seen_at: Timestamp(cells.uint()?),
     })
 }
 
@@ -506,7 +524,7 @@ pub(crate) fn image(cells: &mut Cells<'_>) -> Tried<Image> {
         visibility: cells.text()?,
         state: cells.text()?,
         source: cells.text()?,
-        created_at: vws_domain::Timestamp(cells.uint()?),
+        created_at: Timestamp(cells.uint()?),
     })
 }
 
@@ -538,8 +556,8 @@ pub(crate) fn bundle(cells: &mut Cells<'_>) -> Tried<Bundle> {
         backend: cells.text()?,
         manifest: cells.text()?,
         files: cells.json::<Vec<rows::BundleFile>, _>()?,
-        created_at: vws_domain::Timestamp(cells.uint()?),
-        consumed_at: cells.opt_uint()?.map(vws_domain::Timestamp),
+        created_at: Timestamp(cells.uint()?),
+        consumed_at: cells.opt_uint()?.map(Timestamp),
     })
 }
 
@@ -612,8 +630,8 @@ pub(crate) fn job(cells: &mut Cells<'_>) -> Tried<Job> {
             text.map(|text| from_json::<rows::Error, _>(&text).map_err(|error| cells.bad(&error))).transpose()?
         },
         message: cells.text()?,
-        created_at: vws_domain::Timestamp(cells.uint()?),
-        ended_at: cells.opt_uint()?.map(vws_domain::Timestamp),
+        created_at: Timestamp(cells.uint()?),
+        ended_at: cells.opt_uint()?.map(Timestamp),
     })
 }
 
@@ -667,7 +685,7 @@ pub(crate) fn put_decision(connection: &rusqlite::Connection, d: &Decision) -> T
 
 pub(crate) fn decision(cells: &mut Cells<'_>) -> Tried<Decision> {
     let id = cells.text()?;
-    let at = vws_domain::Timestamp(cells.uint()?);
+    let at = Timestamp(cells.uint()?);
     let ledger = cells.uint()?;
     // These stand inside the request and the caller; their columns are for searching.
     let _verb: String = cells.text()?;
@@ -716,7 +734,7 @@ pub(crate) fn insert_event(connection: &rusqlite::Connection, e: &Event) -> Trie
 pub(crate) fn event(cells: &mut Cells<'_>) -> Tried<Event> {
     Ok(Event {
         sequence: cells.uint()?,
-        at: vws_domain::Timestamp(cells.uint()?),
+        at: Timestamp(cells.uint()?),
         kind: cells.text()?,
         workspace: cells.opt_text()?,
         job: cells.opt_text()?,
@@ -756,6 +774,6 @@ pub(crate) fn request(cells: &mut Cells<'_>) -> Tried<AnsweredRequest> {
         workspace: cells.opt_text()?,
         job: cells.opt_text()?,
         image: cells.opt_text()?,
-        at: vws_domain::Timestamp(cells.uint()?),
+        at: Timestamp(cells.uint()?),
     })
 }

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
-use vws_domain::Change;
+use vws_domain::{Change, Timestamp};
 
 use crate::fail::{Tried, int};
 use crate::store::Batch;
@@ -16,15 +16,15 @@ pub(crate) fn batch(connection: &Connection, batch: &Batch) -> Tried<()> {
         .execute(params![int(batch.sequence)?, int(batch.at.0)?])?;
     let (workspaces, others): (Vec<&Change>, Vec<&Change>) =
         batch.changes.iter().partition(|change| matches!(change, Change::PutWorkspace(_)));
-    workspaces.into_iter().chain(others).try_for_each(|change| write(connection, change, batch.sequence))
+    workspaces.into_iter().chain(others).try_for_each(|change| write(connection, change, batch.sequence, batch.at))
 }
 
-fn write(connection: &Connection, change: &Change, sequence: u64) -> Tried<()> {
+fn write(connection: &Connection, change: &Change, sequence: u64, at: Timestamp) -> Tried<()> {
     match change {
         Change::PutWorkspace(workspace) => tables::put_workspace(connection, workspace),
         Change::PutReservation(reservation) => {
             end_version(connection, &RESERVATIONS, [&reservation.workspace.to_string(), ""], sequence)?;
-            tables::insert_reservation(connection, reservation, sequence)
+            tables::insert_reservation(connection, reservation, sequence, at)
         }
         Change::ReleaseReservation(id) => end_version(connection, &RESERVATIONS, [&id.to_string(), ""], sequence),
         Change::PutHost(host) => {
@@ -78,7 +78,12 @@ macro_rules! versioned {
     };
 }
 
-const RESERVATIONS: Versioned = versioned!("reservations", "workspace = ?1");
+/// Reservations also keep the time of their end: the transaction that ends one is written already.
+const RESERVATIONS: Versioned = Versioned {
+    end: "UPDATE reservations SET sequence_to = ?3, at_to = (SELECT at FROM transactions WHERE sequence = ?3) \
+          WHERE workspace = ?1 AND ?2 IS NOT NULL AND sequence_to IS NULL",
+    ..versioned!("reservations", "workspace = ?1")
+};
 const HOSTS: Versioned = versioned!("hosts", "name = ?1");
 const NETWORKS: Versioned = versioned!("networks", "name = ?1");
 const ADDRESSES: Versioned = versioned!("addresses", "network = ?1 AND address = ?2");

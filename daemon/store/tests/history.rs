@@ -292,6 +292,65 @@ fn ledger_versions_are_bounded_even_for_an_old_decision() {
     assert_eq!(reader.rebuild_at(17).unwrap().host(&host.name).unwrap().version, 17);
 }
 
+/// A reservation of workspace 1 by user 7, that runs or not.
+fn held(running: bool) -> Change {
+    let mut reservation = sample(common::reservation());
+    (reservation.workspace, reservation.owner, reservation.running) = (WorkspaceId(1), 7, running);
+    reservation.group = "lab".to_owned();
+    Change::PutReservation(Arc::new(reservation))
+}
+
+#[test]
+fn running_versions_outlive_the_history_for_accounts_and_only_as_long_as_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { prune_every: 1, decisions: 1, account_seconds: 100, ..Limits::default() };
+    let path = folder.path().join("vws.db");
+    let (store, _) = Store::open_with(&path, limits).unwrap();
+    let second = |n: u64| Timestamp(n * 1_000_000);
+    let commit = |sequence, at, changes| store.commit_wait(Batch { sequence, at: second(at), changes }).unwrap();
+    let workspace = Change::PutWorkspace(Arc::new(common::plain_workspace(1, "w")));
+    commit(1, 10, vec![workspace, held(true)]);
+    commit(2, 30, vec![held(false)]);
+    commit(3, 40, vec![held(true)]);
+    // The same but for its labels: one interval.
+    commit(4, 45, vec![held(true)]);
+    commit(5, 50, vec![Change::ReleaseReservation(WorkspaceId(1))]);
+    commit(6, 60, vec![decision(1, 5, 0, 1, "set")]);
+    commit(7, 120, Vec::new());
+    store.put_policy_set(&PolicyHash("x".to_owned()), &std::collections::BTreeMap::new()).unwrap();
+    let reader = store.reader().unwrap();
+    assert!(reader.rebuild_at(4).is_err(), "the history went");
+    let told = |since, owner, group| {
+        let (ran, from) = reader.ran(second(since), owner, group).unwrap();
+        (ran.iter().map(|one| (one.from, one.until)).collect::<Vec<_>>(), from)
+    };
+    let whole = vec![(second(10), Some(second(30))), (second(40), Some(second(50)))];
+    assert_eq!(told(0, None, None), (whole.clone(), Timestamp(0)));
+    assert_eq!(told(0, Some(7), Some("lab")).0, whole);
+    assert_eq!(told(30, None, None).0, whole[1..]);
+    assert!(told(0, Some(8), None).0.is_empty() && told(0, None, Some("other")).0.is_empty());
+    // 131 s: what ended at 30 s is older than the limit, what ended at 50 s is not.
+    commit(8, 131, Vec::new());
+    store.put_policy_set(&PolicyHash("y".to_owned()), &std::collections::BTreeMap::new()).unwrap();
+    assert_eq!(told(0, None, None), (whole[1..].to_vec(), second(31)));
+}
+
+#[test]
+fn versions_for_accounts_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { prune_every: 1, account_versions: 2, ..Limits::default() };
+    let (store, _) = Store::open_with(&folder.path().join("vws.db"), limits).unwrap();
+    let workspace = Change::PutWorkspace(Arc::new(common::plain_workspace(1, "w")));
+    store.commit_wait(Batch { sequence: 1, at: Timestamp(1), changes: vec![workspace] }).unwrap();
+    for n in 2..12_u64 {
+        store.commit_wait(Batch { sequence: n, at: Timestamp(n), changes: vec![held(n % 2 == 0)] }).unwrap();
+    }
+    store.put_policy_set(&PolicyHash("x".to_owned()), &std::collections::BTreeMap::new()).unwrap();
+    let (ran, from) = store.reader().unwrap().ran(Timestamp(0), None, None).unwrap();
+    assert_eq!(ran.iter().map(|one| one.from.0).collect::<Vec<_>>(), [8, 10]);
+    assert_eq!(from, Timestamp(7));
+}
+
 #[test]
 fn event_numbers_go_on_when_every_event_is_pruned() {
     let folder = tempfile::tempdir().unwrap();

@@ -128,6 +128,8 @@ pub(crate) enum Verb {
     Backend(verbs::backend::Backend),
     /// Compare ledger, database, hosts and policies, and name what is wrong
     Doctor(verbs::doctor::Doctor),
+    /// Show used and reserved minutes, and what is held, by user and group
+    Usage(verbs::usage::Usage),
     /// For administrators: backup
     #[command(subcommand)]
     Admin(verbs::admin::Admin),

@@ -42,6 +42,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write for instance 30s, 10m, 2h or 1d"))
 }
 
+/// Reads an instant as microseconds since the epoch: a local date or time, or so long before now.
+pub(crate) fn instant(text: &str) -> Result<u64, String> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(now().saturating_sub(u64::try_from(ago.as_micros()).unwrap_or(u64::MAX)));
+    }
+    let local: jiff::civil::DateTime =
+        text.parse().map_err(|_| "not a time; write for instance 2027-01-31, 2027-01-31T08:00 or 30d".to_owned())?;
+    let instant = local.to_zoned(jiff::tz::TimeZone::system()).map_err(|error| error.to_string())?;
+    u64::try_from(instant.timestamp().as_microsecond()).map_err(|_| "is before 1970; write a later time".to_owned())
+}
+
 /// Now, in microseconds since the epoch.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))

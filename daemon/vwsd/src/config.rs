@@ -36,6 +36,26 @@ pub struct File {
 pub struct LeaseFile {
     /// Seconds between the end of a lease and its action. Default 120.
     pub grace_seconds: Option<u64>,
+    /// Running time is charged in units of so many minutes, 1 to 1440; a unit that has begun is charged in full. Default 1.
+    pub charge_minutes: Option<u64>,
+}
+
+impl LeaseFile {
+    /// The charge unit in minutes.
+    ///
+    /// # Errors
+    /// InvalidArgument: outside its range.
+    pub fn charge_unit(&self) -> Result<u64> {
+        let most = vws_domain::CHARGE_MINUTES_MOST;
+        match self.charge_minutes.unwrap_or(1) {
+            minutes if (1..=most).contains(&minutes) => Ok(minutes),
+            minutes => Err(Error::invalid(
+                "lease.charge-minutes",
+                format!("is {minutes}, must be 1 to {most}"),
+                "choose for instance 1, 15 or 60",
+            )),
+        }
+    }
 }
 
 /// `[policy]`
@@ -251,6 +271,8 @@ pub struct Admission {
     pub uid: u32,
     /// Seconds between the end of a lease and its action.
     pub lease_grace_seconds: u64,
+    /// Charge unit of running time, in minutes.
+    pub charge_minutes: u64,
     /// Folders below which any user may name an image by path.
     pub image_directories: Vec<PathBuf>,
 }

@@ -70,6 +70,7 @@ async fn serve(options: Options) -> Result<()> {
     let places = Places::default_for(uid, |name| std::env::var_os(name).map(PathBuf::from));
     let named = options.config.is_some();
     let file = File::read(&options.config.unwrap_or(places.config), named)?;
+    let charge_minutes = file.lease.charge_unit()?;
     let policy_folder = options.policies.unwrap_or(places.policies);
     let plugin_folder = options.plugins.unwrap_or(places.plugins);
     let state = options.state.unwrap_or(places.state);
@@ -110,6 +111,7 @@ async fn serve(options: Options) -> Result<()> {
             state,
             uid,
             lease_grace_seconds: file.lease.grace_seconds.unwrap_or(120),
+            charge_minutes,
             image_directories: file.image_directories.clone(),
         },
     });

@@ -34,6 +34,7 @@ pub(crate) mod serialize;
 pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod usage;
 pub(crate) mod wait;
 pub(crate) mod watch;
 pub(crate) mod why;
@@ -93,6 +94,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Policy(verb) => policy::run(c, &verb).await,
         Verb::Backend(verb) => backend::run(c, &verb).await,
         Verb::Doctor(verb) => doctor::run(c, &verb).await,
+        Verb::Usage(verb) => usage::run(c, &verb).await,
         Verb::Admin(verb) => admin::run(c, &verb).await,
         Verb::Completions(verb) => completions::run(&verb),
     }

@@ -3,12 +3,12 @@
 //! The words of keys are the contract's; what they mean is written in its interface files.
 
 use super::limits;
-use crate::service::{Finding, ShownBundle, ShownDecision};
+use crate::service::{Charged, Finding, ShownBundle, ShownDecision, UsageReport};
 use std::collections::BTreeMap;
 use vws_bus::path;
 use vws_domain::{
-    Bundle, BundleFile, Decision, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId, Lease, NetworkName,
-    Nic, NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Verdict, Workspace, WorkspaceId,
+    Account, Bundle, BundleFile, Decision, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId, Lease,
+    NetworkName, Nic, NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Verdict, Workspace, WorkspaceId,
 };
 use vws_policy::Problem;
 use zbus::{ObjectPath, Variant};
@@ -132,6 +132,27 @@ pub fn finding(finding: &Finding) -> Map<'_> {
         ("fact", text(&finding.fact)),
         ("remedy", text(&finding.remedy)),
     ])
+}
+
+/// What a user or a group has used and holds.
+pub fn account<'a>(report: &'a UsageReport, charged: &'a Charged, account: &'a Account) -> Map<'a> {
+    let mut map = Map::from([
+        ("since", report.period.since.0.into()),
+        ("until", report.period.until.0.into()),
+        ("charge-minutes", report.charge_minutes.into()),
+        ("used-minutes", account.used_minutes.into()),
+        ("ahead-minutes", account.ahead_minutes.into()),
+        ("workspaces", account.workspaces.into()),
+        ("running", account.running.into()),
+        ("vcpus", account.resources.vcpus.into()),
+        ("memory-mib", account.resources.memory_mib.into()),
+        ("disk-gib", account.resources.disk_gib.into()),
+    ]);
+    match charged {
+        Charged::Owner(uid, name) => map.extend([("kind", "owner".into()), ("owner", (*uid).into()), ("name", text(name))]),
+        Charged::Group(group) => map.extend([("kind", "group".into()), ("name", text(group))]),
+    }
+    map
 }
 
 /// A decision as it is recorded.

@@ -6,7 +6,7 @@ use super::encode::{self, Map};
 use super::keys::{Dict, Keys};
 use super::value::Property;
 use super::{State, decode, lists, many};
-use crate::service::{DecisionQuery, ExplainRequest, NewOwner};
+use crate::service::{DecisionQuery, ExplainRequest, NewOwner, UsageQuery};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -36,6 +36,7 @@ pub const METHODS: &[Method] = &[
     Method { name: "AddNetwork", run: |call| later(add_network(call)) },
     Method { name: "Backup", run: |call| later(backup(call)) },
     Method { name: "Doctor", run: |call| later(doctor(call)) },
+    Method { name: "Usage", run: |call| later(usage(call)) },
 ];
 
 /// Its properties.
@@ -234,6 +235,22 @@ async fn doctor(call: Call) -> Reply {
     let findings = call.state.service.doctor(&call.caller).await?;
     let findings: Vec<Map<'_>> = findings.iter().map(encode::finding).collect();
     call.reply(&(findings,))
+}
+
+async fn usage(call: Call) -> Reply {
+    let (filter, options): (Dict, Dict) = call.arguments()?;
+    call.options(names::MANAGER, options)?;
+    let mut filter = Keys::new("filter", filter, &[keys::USAGE_FILTER])?;
+    let query = UsageQuery {
+        owner: filter.id(keys::OWNER),
+        group: filter.text(keys::GROUP),
+        since: filter.number(keys::SINCE).map(Timestamp),
+        until: filter.number(keys::UNTIL).map(Timestamp),
+    };
+    let report = call.state.service.usage(&call.caller, query).await?;
+    let accounts: Vec<Map<'_>> =
+        report.accounts.iter().map(|(charged, account)| encode::account(&report, charged, account)).collect();
+    call.reply(&(accounts,))
 }
 
 #[cfg(test)]

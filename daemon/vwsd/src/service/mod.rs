@@ -13,9 +13,11 @@ mod launch;
 mod networks;
 mod resize;
 mod site;
+mod usage;
 
 pub use cluster::{ManyAction, ManyAnswer};
 pub use resize::SnapshotAct;
+pub use usage::{Charged, UsageQuery, UsageReport};
 
 pub(crate) use backup::clear_scratch;
 pub use bundles::{NewOwner, ShownBundle};
