@@ -26,6 +26,7 @@ fn a_client_is_told_the_contract_that_is_committed() {
     let site = Site::start(&Plan::default());
     site.import("tiny");
     site.run(&["launch", "tiny", "--name", "one", "--memory", "64M"]);
+    site.run(&["network", "add", "lan", "--kind", "bridge", "--source", "br0", "--subnet", "10.0.0.0/24"]);
     let tree = run(async { tree(&site.client().await).await });
     let mut all = BTreeMap::new();
     for (path, xml) in &tree {
