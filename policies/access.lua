@@ -20,7 +20,7 @@ local NEEDED = {
     view = "view",
     console = "use", start = "use", stop = "use", reboot = "use", pause = "use", resume = "use",
     serialize = "manage", restore = "manage", renew = "manage", destroy = "manage", change = "manage",
-    resize = "manage", snapshot = "manage", revert = "manage", ["save-image"] = "manage",
+    resize = "manage", snapshot = "manage", revert = "manage", migrate = "manage", ["save-image"] = "manage",
     ["bundle-export"] = "manage",
 }
 

@@ -111,6 +111,8 @@ pub trait Workspace {
     fn export_bundle(&self, file: zbus::Fd<'_>, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
     /// Checks its bundle; the job.
     fn verify_bundle(&self, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
+    /// Moves it to another host while it runs; the job.
+    fn migrate(&self, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
     /// Ends it; the job.
     fn destroy(&self, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
     /// Sets the end of its lease, in seconds from now; what was granted, in microseconds since the epoch.
@@ -144,6 +146,10 @@ pub trait Host {
     fn change(&self, changes: &Args<'_>, options: &Args<'_>) -> zbus::Result<()>;
     /// Forgets it.
     fn remove(&self, options: &Args<'_>) -> zbus::Result<()>;
+    /// What a drain would do.
+    fn plan_drain(&self, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
+    /// Disables it and takes what is on it off; the job.
+    fn drain(&self, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
 }
 
 /// A network.

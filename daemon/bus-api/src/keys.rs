@@ -46,6 +46,7 @@ names! {
     ENABLED = "enabled",
     ENDED = "ended",
     END_ACTION = "end-action",
+    EVACUATE = "evacuate",
     FILE = "file",
     FIRMWARE = "firmware",
     FORMAT = "format",
@@ -74,6 +75,7 @@ names! {
     MEMORY_MAX_MIB = "memory-max-mib",
     MEMORY_MIB = "memory-mib",
     MEMORY_OVERCOMMIT_PERCENT = "memory-overcommit-percent",
+    MIB_PER_SECOND = "mib-per-second",
     NAME = "name",
     NETWORK = "network",
     NETWORK_CONFIG = "network-config",
@@ -261,7 +263,7 @@ pub const USAGE_FILTER: &[Key] = &[key(OWNER, "u"), key(GROUP, "s"), key(SINCE, 
 pub const EXPLAIN_LAUNCH: &[Key] = &[key(NAME, "s")];
 /// `Manager.Explain`: request, for renew.
 pub const EXPLAIN_RENEW: &[Key] = &[key(LEASE_SECONDS, "t")];
-/// `Manager.Explain`: request, for resume and restore.
+/// `Manager.Explain`: request, for resume, restore and migrate.
 pub const EXPLAIN_RESUME: &[Key] = &[key(HOST, "s")];
 
 const NONE: &[Key] = &[];
@@ -325,6 +327,7 @@ pub const METHODS: &[Method] = &[
     method(names::WORKSPACE, "Serialize", &[], RID),
     method(names::WORKSPACE, "ExportBundle", &[], &[key(WITH_IMAGES, "b"), key(REQUEST_ID, "s")]),
     method(names::WORKSPACE, "VerifyBundle", &[], RID),
+    method(names::WORKSPACE, "Migrate", &[], &[key(HOST, "s"), key(MIB_PER_SECOND, "t"), key(REQUEST_ID, "s")]),
     method(names::WORKSPACE, "Destroy", &[], RID),
     method(names::WORKSPACE, "Renew", &[], NONE),
     method(names::WORKSPACE, "SaveImage", &[], &[key(VISIBILITY, "s"), key(REQUEST_ID, "s")]),
@@ -339,6 +342,8 @@ pub const METHODS: &[Method] = &[
     method(names::HOST, "Probe", &[], RID),
     method(names::HOST, "Change", &[("changes", HOST_CHANGES)], NONE),
     method(names::HOST, "Remove", &[], NONE),
+    method(names::HOST, "PlanDrain", &[], &[key(EVACUATE, "b")]),
+    method(names::HOST, "Drain", &[], &[key(EVACUATE, "b"), key(REQUEST_ID, "s")]),
     method(names::IMAGE, "Verify", &[], RID),
     method(names::IMAGE, "Change", &[("changes", IMAGE_CHANGES)], NONE),
     method(names::IMAGE, "Remove", &[], NONE),

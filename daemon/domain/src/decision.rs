@@ -68,11 +68,15 @@ pub enum Verb {
     BundleExport,
     /// Bring a bundle in from a file.
     BundleImport,
+    /// Move a running workspace to another host.
+    Migrate,
+    /// Disable a host and move what is on it to others.
+    Drain,
 }
 
 impl Verb {
     /// Every verb; the next one goes at the end.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Launch,
         Self::View,
         Self::Start,
@@ -98,6 +102,8 @@ impl Verb {
         Self::NetworkManage,
         Self::BundleExport,
         Self::BundleImport,
+        Self::Migrate,
+        Self::Drain,
     ];
 
     /// The word that policies and the decision log use.
@@ -129,6 +135,8 @@ impl Verb {
             Self::NetworkManage => "network-manage",
             Self::BundleExport => "bundle-export",
             Self::BundleImport => "bundle-import",
+            Self::Migrate => "migrate",
+            Self::Drain => "drain",
         }
     }
 
@@ -147,7 +155,7 @@ impl Verb {
     /// Whether the verb asks for a host, so that placement judges it.
     #[must_use]
     pub fn takes_host(self) -> bool {
-        matches!(self, Self::Launch | Self::Restore)
+        matches!(self, Self::Launch | Self::Restore | Self::Migrate)
     }
 
     /// Whether administrators keep this verb when every script refuses or is broken: to look, stop, destroy, and mend
@@ -163,13 +171,17 @@ impl Verb {
                 | Self::HostManage
                 | Self::SiteManage
                 | Self::NetworkManage
+                | Self::Drain
         )
     }
 
     /// Whether the verb is always for administrators alone, whatever the policies say.
     #[must_use]
     pub fn admins_only(self) -> bool {
-        matches!(self, Self::HostManage | Self::PolicyManage | Self::SiteManage | Self::NetworkManage | Self::BundleImport)
+        matches!(
+            self,
+            Self::HostManage | Self::PolicyManage | Self::SiteManage | Self::NetworkManage | Self::BundleImport | Self::Drain
+        )
     }
 }
 
@@ -208,6 +220,8 @@ pub struct Request {
     pub membership: Option<Membership>,
     /// Capabilities that the request needs of a host, for instance `disk-limits`.
     pub needs: Vec<String>,
+    /// Host that the workspace is on and shall leave, or that it has not left completely: no candidate.
+    pub leaves: Option<HostName>,
     /// Access list of the workspace.
     pub access: Vec<Grant>,
     /// The site's networks that `nics` name, each once.

@@ -27,6 +27,8 @@ pub struct HostFacts {
     pub capabilities: BTreeMap<String, String>,
     /// CPU architecture, for instance `x86_64`.
     pub arch: String,
+    /// Identity of the storage that holds disks: hosts with the same one share it. Empty: unknown, so not shared.
+    pub storage_id: String,
 }
 
 /// Guests on the host that are not ours: they count as used and are never touched.
@@ -105,6 +107,10 @@ impl Host {
     /// `bridge:`) does not say what there is: that is unknown, and no reason. It finds out itself when it is asked to do it.
     #[must_use]
     pub fn cannot(&self, capability: &str) -> Option<String> {
+        if let Some(arch) = capability.strip_prefix("arch:") {
+            let other = || format!("guests of `{arch}` do not run on its `{}`", self.facts.arch);
+            return (arch != self.facts.arch).then(other);
+        }
         let declared = &self.facts.capabilities;
         match (declared.get(capability), capability.split_once(':')) {
             (Some(reason), _) if reason.is_empty() => None,

@@ -49,11 +49,17 @@ pub enum JobKind {
     ImportBundle,
     /// Check a bundle's bytes against their digests.
     VerifyBundle,
+    /// Move a running workspace to another host.
+    Migrate,
+    /// Remove what a move left on a host that did not answer then.
+    Forget,
+    /// Move what is on a host to others.
+    Drain,
 }
 
 impl JobKind {
     /// Every kind; the next one goes at the end.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::Create,
         Self::Start,
         Self::Stop,
@@ -75,6 +81,9 @@ impl JobKind {
         Self::ExportBundle,
         Self::ImportBundle,
         Self::VerifyBundle,
+        Self::Migrate,
+        Self::Forget,
+        Self::Drain,
     ];
 
     /// The word on the bus and in the database.
@@ -102,6 +111,9 @@ impl JobKind {
             Self::ExportBundle => "export-bundle",
             Self::ImportBundle => "import-bundle",
             Self::VerifyBundle => "verify-bundle",
+            Self::Migrate => "migrate",
+            Self::Forget => "forget",
+            Self::Drain => "drain",
         }
     }
 
@@ -191,6 +203,8 @@ pub struct Job {
     pub state: JobState,
     /// Index of the next step to do, or of the next to undo.
     pub step: u32,
+    /// What steps left for later ones, a JSON object as text.
+    pub scratch: String,
     /// How far it is.
     pub progress: Progress,
     /// Whether somebody asked to cancel it.

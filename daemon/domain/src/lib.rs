@@ -13,6 +13,7 @@ mod caller;
 mod capacity;
 mod cluster;
 mod decision;
+mod drain;
 mod error;
 mod event;
 mod host;
@@ -40,6 +41,7 @@ pub use decision::{
     AccessInput, Decision, HostJudgement, HostOutcome, PlacementInput, QuotaInput, Request, Restriction, Rule, UsageSet, Verb,
     Verdict, VerdictKind,
 };
+pub use drain::{Departure, Way, plan_departures, ways_off};
 pub use error::{Error, ErrorKind, Result, shown};
 pub use event::Event;
 pub use host::{Accelerator, Connection, ForeignUse, Host, HostFacts};

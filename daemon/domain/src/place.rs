@@ -33,6 +33,9 @@ pub fn capacity_filter(request: &Request, candidate: &Candidate) -> Option<HostO
     if request.avoid.contains(&host.name) {
         return no("apart", "a member of the cluster is there that it has to be apart from".to_owned());
     }
+    if request.leaves.as_ref() == Some(&host.name) {
+        return no("leaves", "the workspace is on it, or has not left it completely".to_owned());
+    }
     if let Some(backend) = &request.backend
         && *backend != host.backend
     {

@@ -32,6 +32,8 @@ pub struct Reservation {
     pub group: String,
     /// Where; `None` while it is serialized.
     pub host: Option<HostName>,
+    /// A second host on which the same is held while it moves. Counts for that host's capacity, and for nobody's usage again.
+    pub also_on: Option<HostName>,
     /// What it holds.
     pub resources: Resources,
     /// Whether it runs (or may run, when unknown).
@@ -62,20 +64,21 @@ pub struct Usage {
 }
 
 impl Usage {
-    fn add(&mut self, reservation: &Reservation) {
+    /// Adds a reservation; `here`: to the sum of a host on which it holds room.
+    fn add(&mut self, reservation: &Reservation, here: bool) {
         self.workspaces += 1;
         self.running += u64::from(reservation.running);
-        if reservation.host.is_some() {
+        if here || reservation.host.is_some() {
             self.resources = self.resources.plus(reservation.resources);
         }
         self.reserved_minutes += reservation.minutes();
         self.addresses += reservation.addresses;
     }
 
-    fn remove(&mut self, reservation: &Reservation) {
+    fn remove(&mut self, reservation: &Reservation, here: bool) {
         self.workspaces -= 1;
         self.running -= u64::from(reservation.running);
-        if reservation.host.is_some() {
+        if here || reservation.host.is_some() {
             self.resources = self.resources.minus(reservation.resources);
         }
         self.reserved_minutes -= reservation.minutes();
@@ -85,12 +88,18 @@ impl Usage {
     /// These sums without one reservation that is part of them.
     #[must_use]
     pub fn without(mut self, reservation: &Reservation) -> Self {
-        self.remove(reservation);
+        self.remove(reservation, false);
         self
     }
 }
 
 impl Reservation {
+    /// The hosts on which it holds room: none, one, or two while it moves.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        let second = self.also_on.as_ref().filter(|second| self.host.as_ref() != Some(second));
+        self.host.iter().chain(second)
+    }
+
     /// Minutes that its lease reserves; 0 without an end.
     #[must_use]
     pub fn minutes(&self) -> u64 {
@@ -190,13 +199,13 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, reservation: &Reservation) {
-        self.usage.add(reservation);
+    fn add(&mut self, reservation: &Reservation, here: bool) {
+        self.usage.add(reservation, here);
         self.members.insert(reservation.workspace);
     }
 
-    fn remove(&mut self, reservation: &Reservation) {
-        self.usage.remove(reservation);
+    fn remove(&mut self, reservation: &Reservation, here: bool) {
+        self.usage.remove(reservation, here);
         self.members.remove(&reservation.workspace);
     }
 }
@@ -291,11 +300,11 @@ impl Site {
     }
 
     fn book(&mut self, reservation: &Reservation) {
-        self.all.add(reservation);
-        self.by_owner.entry(reservation.owner).or_default().add(reservation);
-        self.by_group.entry(reservation.group.clone()).or_default().add(reservation);
-        if let Some(host) = &reservation.host {
-            self.by_host.entry(host.clone()).or_default().add(reservation);
+        self.all.add(reservation, false);
+        self.by_owner.entry(reservation.owner).or_default().add(reservation, false);
+        self.by_group.entry(reservation.group.clone()).or_default().add(reservation, false);
+        for host in reservation.hosts() {
+            self.by_host.entry(host.clone()).or_default().add(reservation, true);
             self.offer(host);
         }
     }
@@ -324,11 +333,11 @@ impl Site {
 
     fn unbook(&mut self, id: WorkspaceId) {
         let Some(old) = self.reservations.remove(&id) else { return };
-        self.all.remove(&old);
-        take(&mut self.by_owner, &old.owner, &old);
-        take(&mut self.by_group, &old.group, &old);
-        if let Some(host) = &old.host {
-            take(&mut self.by_host, host, &old);
+        self.all.remove(&old, false);
+        take(&mut self.by_owner, &old.owner, &old, false);
+        take(&mut self.by_group, &old.group, &old, false);
+        for host in old.hosts() {
+            take(&mut self.by_host, host, &old, true);
             self.offer(host);
         }
     }
@@ -522,9 +531,9 @@ impl Site {
     }
 }
 
-fn take<K: Ord + Clone>(sums: &mut BTreeMap<K, Sum>, key: &K, old: &Reservation) {
+fn take<K: Ord + Clone>(sums: &mut BTreeMap<K, Sum>, key: &K, old: &Reservation, here: bool) {
     if let Some(sum) = sums.get_mut(key) {
-        sum.remove(old);
+        sum.remove(old, here);
         if sum.members.is_empty() {
             sums.remove(key);
         }

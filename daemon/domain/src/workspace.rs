@@ -42,6 +42,9 @@ pub struct Workspace {
     pub cause: Cause,
     /// The host it is on.
     pub host: Option<HostName>,
+    /// While it moves: a second host on which it holds room. First the target; once the guest is seen there, the one it left,
+    /// until its absence there was seen.
+    pub also_on: Option<HostName>,
     /// The job at work on it.
     pub job: Option<JobId>,
     /// Its lease.

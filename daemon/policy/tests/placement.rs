@@ -423,7 +423,7 @@ proptest! {
     #[test]
     fn what_is_kept_never_changes_an_answer(
         start in proptest::collection::vec(any_host(), 0..8),
-        steps in proptest::collection::vec((any_step(), 0_u64..4, 0_usize..5, proptest::bool::ANY), 1..12),
+        steps in proptest::collection::vec((any_step(), 0_u64..4, 0_usize..6, proptest::bool::ANY), 1..12),
         policy in 0_usize..4,
     ) {
         let text = POLICIES[policy];
@@ -440,6 +440,7 @@ proptest! {
                 2 => input.request.backend = Some("kvm".to_owned()),
                 3 => input.request.host = Some(HostName::parse("h1").unwrap()),
                 4 => input.placements = vec![reservation(1, 1000, "staff", "h0"), reservation(2, 1000, "x", "h2"), reservation(3, 7, "staff", "n1")],
+                5 => input.request.leaves = Some(HostName::parse("h0").unwrap()),
                 _ => {}
             }
             let first = answer(&mut kept, &input, &candidates, explain);

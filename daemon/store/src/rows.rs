@@ -163,6 +163,7 @@ words! {
         Resize = "resize", Snapshot = "snapshot", Revert = "revert", RemoveSnapshot = "remove-snapshot",
         CreateCluster = "create-cluster",
         ExportBundle = "export-bundle", ImportBundle = "import-bundle", VerifyBundle = "verify-bundle",
+        Migrate = "migrate", Forget = "forget", Drain = "drain",
     }
     JobState {
         Queued = "queued", Running = "running", Undoing = "undoing", Done = "done", Failed = "failed",
@@ -176,6 +177,7 @@ words! {
         SiteManage = "site-manage", Resize = "resize", Snapshot = "snapshot", Revert = "revert",
         NetworkManage = "network-manage",
         BundleExport = "bundle-export", BundleImport = "bundle-import",
+        Migrate = "migrate", Drain = "drain",
     }
     VerdictKind { Permit = "permit", Deny = "deny", Restrict = "restrict", Error = "error" }
     ErrorKind {
@@ -242,7 +244,7 @@ records! {
     Accelerator { name: String, reason: String }
     HostFacts {
         hypervisor: String, accelerator: Accelerator, total: Resources, capabilities: BTreeMap<String, String>,
-        arch: String,
+        arch: String, storage_id: String,
     }
     ForeignUse { guests: u64, resources: Resources }
     Progress { phase: String, step: u32, steps: u32, done: u64, total: u64 }
@@ -258,6 +260,7 @@ records! {
         end_action: String, nics: Vec<Nic>, labels: BTreeMap<String, String>, operating_system: String, group: String,
         target: String, host: Option<String>, backend: Option<String>, avoid: Vec<String>,
         membership: Option<Membership>, needs: Vec<String>, access: Vec<Grant>, networks: Vec<Box<Network>>, addresses: u64,
+        leaves: Option<String>,
     }
     Rule { file: String, line: u32 }
     Restriction { duration_seconds: Option<u64>, memory_mib: Option<u64>, vcpus: Option<u64> }

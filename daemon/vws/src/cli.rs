@@ -68,6 +68,8 @@ pub(crate) enum Verb {
     Resume(verbs::resume::Resume),
     /// Write memory, disks and identity into a bundle and leave the host
     Serialize(verbs::serialize::Serialize),
+    /// Move a running workspace to another host
+    Migrate(verbs::migrate::Migrate),
     /// Set a new end of the lease
     Renew(verbs::renew::Renew),
     /// End workspaces: machine, disks and bundle
@@ -114,7 +116,7 @@ pub(crate) enum Verb {
     /// Bundles: export, import, verify, list, show
     #[command(subcommand)]
     Bundle(verbs::bundle::Bundle),
-    /// Hosts: list, show, add, change, probe, enable, disable, remove
+    /// Hosts: list, show, add, change, probe, enable, disable, drain, evacuate, remove
     #[command(subcommand)]
     Host(verbs::host::Host),
     /// Networks: list, show, add, change, enable, disable, remove

@@ -86,6 +86,8 @@ pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, e
             "system",
             format!("an act of the daemon's own: {}", judged.caller.user),
         ));
+        // Where something goes is the site's rule, whoever moves it.
+        judged.refusal = placement(judge, site, &mut judged, workspace.as_ref(), now, explain);
         return judged;
     }
     let refused = access(judge, &mut judged, workspace.as_ref(), now)
@@ -380,6 +382,7 @@ pub fn request_about(verb: Verb, workspace: &Workspace, images: Vec<Arc<Image>>)
         avoid: BTreeSet::new(),
         membership: spec.membership.clone(),
         needs: Vec::new(),
+        leaves: None,
         access: spec.access.clone(),
         networks: Vec::new(),
         addresses: spec.nics.iter().filter(|nic| nic.address.is_some()).count() as u64,
@@ -407,6 +410,7 @@ pub fn request_named(verb: Verb, name: &str, images: Vec<Arc<Image>>) -> Request
         avoid: BTreeSet::new(),
         membership: None,
         needs: Vec::new(),
+        leaves: None,
         access: Vec::new(),
         networks: Vec::new(),
         addresses: 0,
@@ -435,6 +439,7 @@ pub fn request_launch(site: &Site, spec: &Spec, group: &str, images: &[Option<Ar
         avoid: BTreeSet::new(),
         membership: spec.membership.clone(),
         needs: needs(site, spec, root.map(|image| &image.boot)),
+        leaves: None,
         access: spec.access.clone(),
         networks: networks_of(site, spec),
         addresses: spec.nics.iter().filter(with_pool).count() as u64,

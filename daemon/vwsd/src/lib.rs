@@ -97,6 +97,7 @@ async fn serve(options: Options) -> Result<()> {
     let operate =
         Operate::new(Arc::clone(&core), Arc::clone(&backends), Arc::clone(&library), Arc::clone(&env), operate_limits(&file));
     put_networks(&core, &file).await?;
+    operate.admit_moves_by(Arc::new(service::Moves { policies: Arc::clone(&policies) }));
     put_hosts(&core, &file).await?;
 
     let service = Arc::new(Service {

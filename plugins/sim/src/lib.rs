@@ -1,10 +1,12 @@
 //! A whole site in memory: the backend for trying things out and for tests.
 //!
 //! Owns: simulated hosts, machines and images; what a host is told to get wrong. Every method of the interface is there.
+//! A file `down` in a host's folder cuts its cable: it answers nothing, and what is on its way to or from it is broken off.
 //! Must not know: the daemon. A host without the setting `directory` forgets everything with its process, as a host whose disks
 //! are wiped by a power cut would; with it, machines run on while nobody looks.
 
 mod machine;
+mod moving;
 mod settings;
 mod store;
 mod stream;
@@ -26,8 +28,9 @@ use trouble::Trouble;
 use vws_plugin_api::doc::{
     BootDoc, Concurrency, Description, DiskSourceDoc, Exported, ExportedDisk, Failure, Foreign, HostFacts, HostListing, HostOpen,
     HostProbe, HostRef, HostStats, ImageListing, ImageOnHost, ImagePut, ImageRemove, ImagesMissing, ImagesPresent, LogDoc,
-    MachineArgs, MachineResize, MachineState, MachineStats, MachineStatus, PluginEvent, Resized, SavedDisk, SnapshotArgs,
-    SnapshotListing, VERSION, WorkspaceExport, WorkspaceImport, WorkspaceRef, WorkspaceStop, capabilities as cap, codes, methods,
+    MachineArgs, MachineResize, MachineState, MachineStats, MachineStatus, MigrateArgs, MigratePrepare, MigrationOffer,
+    PluginEvent, Resized, Retry, SavedDisk, SnapshotArgs, SnapshotListing, VERSION, WorkspaceExport, WorkspaceForget,
+    WorkspaceImport, WorkspaceRef, WorkspaceStop, capabilities as cap, codes, methods,
 };
 use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
 
@@ -109,6 +112,11 @@ impl Sim {
             trouble.ordeal(settings, name, method)
         };
         ordeal.endure(call)?;
+        if host.lock().store.folders().is_some_and(|folders| moving::is_down(&folders.host)) {
+            return Err(Failure::new(codes::UNREACHABLE, "its cable is cut, as a file `down` in its folder says")
+                .about(format!("host `{name}`"))
+                .retry(Retry::Later));
+        }
         Ok(host)
     }
 
@@ -224,6 +232,9 @@ impl Backend for Sim {
                 methods::REVERT,
                 methods::SNAPSHOT_REMOVE,
                 methods::SNAPSHOTS,
+                methods::MIGRATE_PREPARE,
+                methods::MIGRATE,
+                methods::FORGET,
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -249,11 +260,17 @@ impl Backend for Sim {
         let mut trouble = Trouble::new(settings.seed);
         trouble.ordeal(&settings, &args.host, methods::HOST_OPEN).endure(call)?;
         let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
-        let kept = hosts.get(&args.host).filter(|host| host.lock().settings.directory == settings.directory).cloned();
+        let kept = hosts
+            .get(&args.host)
+            .filter(|host| {
+                let now = host.lock();
+                now.settings.directory == settings.directory && now.settings.storage == settings.storage
+            })
+            .cloned();
         match kept {
             Some(host) => host.lock().settings = settings,
             None => {
-                let store = Store::open(settings.directory.as_deref(), &args.host)?;
+                let store = Store::open(settings.directory.as_deref(), &args.host, settings.storage.as_deref())?;
                 let inner = Mutex::new(Inner { settings, store, trouble });
                 hosts.insert(args.host.clone(), Arc::new(Host { name: args.host.clone(), inner }));
             }
@@ -287,14 +304,17 @@ impl Backend for Sim {
                 .chain(settings.named().map(|name| (name, String::new())))
                 .collect(),
             foreign: foreign(settings),
-            storage_id: String::new(),
+            storage_id: settings.storage.clone().unwrap_or_default(),
         })
     }
 
     fn host_list(&self, args: HostRef, call: &mut Call) -> Outcome<HostListing> {
         let host = self.enter(&args.host, methods::HOST_LIST, call)?;
         let inner = host.lock();
-        let workspaces = inner.store.machines()?.iter().map(Machine::status).collect();
+        let mut workspaces: Vec<_> = inner.store.machines()?.iter().map(Machine::status).collect();
+        if let Some(folders) = inner.store.folders() {
+            workspaces.extend(moving::coming(&folders.host)?);
+        }
         Ok(HostListing { workspaces, foreign: foreign(&inner.settings) })
     }
 
@@ -364,6 +384,7 @@ impl Backend for Sim {
                 machine.status()
             }
             None => {
+                inner.store.make_disks(&args.machine.workspace)?;
                 let machine = Machine::staged(args.machine);
                 let status = machine.status();
                 inner.store.put_machine(machine)?;
@@ -454,8 +475,14 @@ impl Backend for Sim {
 
     fn inspect(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
         let host = self.enter(&args.host, methods::INSPECT, call)?;
-        let machine = host.lock().store.machine(&args.workspace)?;
-        Ok(machine.map_or_else(|| absent(&args.workspace), |machine| machine.status()))
+        let inner = host.lock();
+        // What comes may have arrived: it is looked at first.
+        let comes = match inner.store.folders() {
+            Some(folders) => moving::comes(&folders.host, &args.workspace)?,
+            None => None,
+        };
+        let machine = inner.store.machine(&args.workspace)?;
+        Ok(machine.map(|machine| machine.status()).or(comes).unwrap_or_else(|| absent(&args.workspace)))
     }
 
     fn save(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
@@ -577,6 +604,7 @@ impl Backend for Sim {
         machine.boot_log = memory.boot_log;
         let status = machine.status();
         let mut inner = host.lock();
+        inner.store.make_disks(&status.workspace)?;
         inner.store.put_machine(machine)?;
         trouble::after(&inner.settings, &args.host, methods::IMPORT);
         Ok(status)
@@ -647,7 +675,12 @@ impl Backend for Sim {
     fn destroy(&self, args: WorkspaceRef, call: &mut Call) -> Outcome<MachineStatus> {
         let host = self.enter(&args.host, methods::DESTROY, call)?;
         let mut inner = host.lock();
+        if let Some(folders) = inner.store.folders() {
+            moving::break_off(&folders.host, &args.workspace)?;
+            moving::forget(&folders.host, &args.workspace)?;
+        }
         inner.store.remove_machine(&args.workspace)?;
+        inner.store.remove_disks(&args.workspace)?;
         let settings = inner.settings.clone();
         drop(inner);
         let status = absent(&args.workspace);
@@ -748,6 +781,69 @@ impl Backend for Sim {
         let host = self.enter(&args.host, methods::SNAPSHOTS, call)?;
         let machine = host.lock().store.machine(&args.workspace)?.ok_or_else(|| not_found(&args.workspace))?;
         Ok(SnapshotListing { names: machine.snapshots.into_iter().map(|kept| kept.name).collect() })
+    }
+
+    fn migrate_prepare(&self, args: MigratePrepare, call: &mut Call) -> Outcome<MigrationOffer> {
+        let host = self.enter(&args.host, methods::MIGRATE_PREPARE, call)?;
+        let inner = host.lock();
+        need(&inner.settings, cap::MIGRATE)?;
+        check_capabilities(&inner.settings, &args.machine)?;
+        images_there(&inner.store, &args.machine)?;
+        if let Some(machine) = inner.store.machine(&args.machine.workspace)? {
+            return Err(wrong_state(&machine, methods::MIGRATE_PREPARE));
+        }
+        let shared = inner.settings.storage.as_ref().is_some_and(|storage| *storage == args.source_storage_id);
+        if !shared {
+            inner.store.make_disks(&args.machine.workspace)?;
+        }
+        let folders = inner.store.folders().ok_or_else(|| Failure::unsupported(methods::MIGRATE_PREPARE))?;
+        moving::prepare(&folders.host, &args.machine.workspace)?;
+        let offer = serde_json::json!({ "folder": folders.host });
+        trouble::after(&inner.settings, &args.host, methods::MIGRATE_PREPARE);
+        Ok(MigrationOffer { shared, offer })
+    }
+
+    fn migrate(&self, args: MigrateArgs, call: &mut Call) -> Outcome<MachineStatus> {
+        let host = self.enter(&args.host, methods::MIGRATE, call)?;
+        let (settings, from) = {
+            let inner = host.lock();
+            need(&inner.settings, cap::MIGRATE)?;
+            let folders = inner.store.folders().ok_or_else(|| Failure::unsupported(methods::MIGRATE))?;
+            (inner.settings.clone(), folders.host.clone())
+        };
+        let to = args.offer.offer.get("folder").and_then(Value::as_str).map(std::path::PathBuf::from);
+        let to = to.ok_or_else(|| Failure::new(codes::INVALID, "the offer is none of `sim`'s"))?;
+        moving::run(&from, &to, &args, settings.migrate_mib_per_second, call)?;
+        let status = absent(&args.machine.workspace);
+        self.tell(&args.host, &status);
+        trouble::after(&settings, &args.host, methods::MIGRATE);
+        Ok(status)
+    }
+
+    fn forget(&self, args: WorkspaceForget, call: &mut Call) -> Outcome<MachineStatus> {
+        let host = self.enter(&args.host, methods::FORGET, call)?;
+        let mut inner = host.lock();
+        if let Some(folders) = inner.store.folders() {
+            if moving::comes(&folders.host, &args.workspace)?.is_some_and(|status| status.state == MachineState::Paused) {
+                return Err(Failure::new(codes::STATE, "it is on its way to this host")
+                    .about(format!("workspace `{}`", args.workspace))
+                    .retry(Retry::Later));
+            }
+            moving::forget(&folders.host, &args.workspace)?;
+        }
+        if let Some(machine) = inner.store.machine(&args.workspace)?
+            && matches!(machine.state, MachineState::Running | MachineState::Paused)
+        {
+            return Err(wrong_state(&machine, methods::FORGET));
+        }
+        inner.store.remove_machine(&args.workspace)?;
+        if !args.keep_disks {
+            inner.store.remove_disks(&args.workspace)?;
+        }
+        let settings = inner.settings.clone();
+        drop(inner);
+        trouble::after(&settings, &args.host, methods::FORGET);
+        Ok(absent(&args.workspace))
     }
 }
 

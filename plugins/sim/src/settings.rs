@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use vws_plugin_api::doc::{Failure, capabilities as cap, codes};
 
 /// Every capability that the documents name.
-pub const CAPABILITIES: [&str; 22] = [
+pub const CAPABILITIES: [&str; 23] = [
     cap::BOOT_BIOS,
     cap::BOOT_UEFI,
     cap::BOOT_KERNEL,
@@ -30,6 +30,7 @@ pub const CAPABILITIES: [&str; 22] = [
     cap::STATS,
     cap::ANTI_SPOOFING,
     cap::DHCP,
+    cap::MIGRATE,
 ];
 
 /// Memory of a guest that is not the daemon's, in MiB; each has one vCPU.
@@ -65,6 +66,10 @@ pub struct Settings {
     pub networks: Option<Vec<String>>,
     /// Bridges of the host; absent: any name is one.
     pub bridges: Option<Vec<String>>,
+    /// Name of the storage that its disks are on: hosts that name the same one share it. Without it they are the host's own.
+    pub storage: Option<String>,
+    /// How fast a guest is moved to another host, in MiB per second; 0: at once.
+    pub migrate_mib_per_second: u64,
     /// Guests do not react to the power button: a stop has to force them.
     pub deaf_guests: bool,
     /// Calls that fail.
@@ -128,6 +133,8 @@ impl Default for Settings {
             machine_types: vec!["sim-1".to_owned()],
             networks: None,
             bridges: None,
+            storage: None,
+            migrate_mib_per_second: 0,
             deaf_guests: false,
             fail: Vec::new(),
             hang: Vec::new(),
@@ -154,6 +161,10 @@ impl Settings {
         let settings: Self = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
         if let Some(unknown) = settings.cannot.keys().find(|name| !CAPABILITIES.contains(&name.as_str())) {
             return Err(wrong(format!("`cannot` names `{unknown}`; capabilities are {}", CAPABILITIES.join(", "))));
+        }
+        let plain = |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if settings.storage.as_ref().is_some_and(|name| !plain(name)) {
+            return Err(wrong("`storage` is made of letters, digits and dashes".to_owned()));
         }
         if (settings.die.is_some() || settings.die_after.is_some()) && settings.directory.is_none() {
             return Err(wrong("`die` needs a `directory`, where it is remembered that it happened".to_owned()));
@@ -191,6 +202,7 @@ impl Settings {
                 "directory": { "type": "string" },
                 "cannot": { "type": "object", "propertyNames": { "enum": CAPABILITIES }, "additionalProperties": { "type": "string" } },
                 "accelerator": { "type": "string" }, "cpus": names, "machine_types": names, "networks": names, "bridges": names,
+                "storage": { "type": "string", "minLength": 1 }, "migrate_mib_per_second": amount,
                 "deaf_guests": { "type": "boolean" },
                 "fail": { "type": "array", "items": {
                     "type": "object", "required": ["method"], "additionalProperties": false,
@@ -211,6 +223,8 @@ impl Settings {
 
     /// Why the host lacks a capability, if it does.
     pub fn lacks(&self, capability: &str) -> Option<&str> {
-        self.cannot.get(capability).map(String::as_str)
+        let told = self.cannot.get(capability).map(String::as_str);
+        // A guest moves from folder to folder.
+        told.or((capability == cap::MIGRATE && self.directory.is_none()).then_some("the host has no `directory`"))
     }
 }

@@ -4,6 +4,7 @@
 //! other. One JSON file a machine or image, written beside and renamed, so that a kill at any instant leaves the old or the new.
 
 use crate::machine::Machine;
+use crate::moving;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,17 +21,25 @@ pub enum Store {
         images: BTreeMap<String, u64>,
     },
     /// The host's folder.
-    Files(PathBuf),
+    Files(Folders),
+}
+
+/// Where a host with a directory keeps what it has.
+pub struct Folders {
+    /// Its own: `machines`, `images`, what is on its way.
+    pub host: PathBuf,
+    /// The disks, one file a machine: its own or those of a storage that hosts share.
+    pub disks: PathBuf,
 }
 
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
-fn io(what: &Path, error: &std::io::Error) -> Failure {
+pub fn io(what: &Path, error: &std::io::Error) -> Failure {
     let code = if error.kind() == std::io::ErrorKind::StorageFull { codes::NO_SPACE } else { codes::HYPERVISOR };
     Failure::new(code, error.to_string()).about(format!("file {}", what.display())).retry(Retry::Later)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -41,14 +50,14 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
     })
 }
 
-fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
+pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
     let bytes = serde_json::to_vec(value).map_err(|error| Failure::new(codes::INTERNAL, error.to_string()))?;
     let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
     let beside = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
     std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path)).map_err(|error| io(path, &error))
 }
 
-fn remove(path: &Path) -> Result<(), Failure> {
+pub fn remove(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path, &error)),
         _ => Ok(()),
@@ -56,7 +65,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
 }
 
 /// The names in a folder, of files `NAME.json`.
-fn names(folder: &Path) -> Result<Vec<String>, Failure> {
+pub fn names(folder: &Path) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|error| io(folder, &error))? {
         let entry = entry.map_err(|error| io(folder, &error))?;
@@ -79,16 +88,17 @@ fn checked<'a>(what: &str, name: &'a str) -> Result<&'a str, Failure> {
 
 impl Store {
     /// The store of `host`.
-    pub fn open(directory: Option<&Path>, host: &str) -> Result<Self, Failure> {
+    pub fn open(directory: Option<&Path>, host: &str, storage: Option<&str>) -> Result<Self, Failure> {
         let Some(directory) = directory else {
             return Ok(Self::Memory { machines: BTreeMap::new(), images: BTreeMap::new() });
         };
         let folder = directory.join(host);
-        for part in ["machines", "images"] {
-            let part = folder.join(part);
-            std::fs::create_dir_all(&part).map_err(|error| io(&part, &error))?;
+        let disks = storage.map_or_else(|| folder.join("disks"), |name| directory.join(format!("storage-{name}")));
+        let parts = ["machines", "images", moving::MOVING, moving::INCOMING].map(|part| folder.join(part));
+        for part in parts.iter().chain([&disks]) {
+            std::fs::create_dir_all(part).map_err(|error| io(part, &error))?;
         }
-        Ok(Self::Files(folder))
+        Ok(Self::Files(Folders { host: folder, disks }))
     }
 
     /// A machine.
@@ -96,7 +106,10 @@ impl Store {
         checked("workspace id", workspace)?;
         match self {
             Self::Memory { machines, .. } => Ok(machines.get(workspace).cloned()),
-            Self::Files(folder) => read(&folder.join("machines").join(format!("{workspace}.json"))),
+            Self::Files(folders) => {
+                moving::settle(&folders.host, workspace)?;
+                read(&folders.host.join("machines").join(format!("{workspace}.json")))
+            }
         }
     }
 
@@ -104,9 +117,9 @@ impl Store {
     pub fn machines(&self) -> Result<Vec<Machine>, Failure> {
         match self {
             Self::Memory { machines, .. } => Ok(machines.values().cloned().collect()),
-            Self::Files(folder) => {
+            Self::Files(folders) => {
                 let mut all = Vec::new();
-                for name in names(&folder.join("machines"))? {
+                for name in names(&folders.host.join("machines"))? {
                     // It may have been removed since.
                     all.extend(self.machine(&name)?);
                 }
@@ -123,7 +136,7 @@ impl Store {
                 machines.insert(workspace, machine);
                 Ok(())
             }
-            Self::Files(folder) => write(&folder.join("machines").join(format!("{workspace}.json")), &machine),
+            Self::Files(folders) => write(&folders.host.join("machines").join(format!("{workspace}.json")), &machine),
         }
     }
 
@@ -135,7 +148,7 @@ impl Store {
                 machines.remove(workspace);
                 Ok(())
             }
-            Self::Files(folder) => remove(&folder.join("machines").join(format!("{workspace}.json"))),
+            Self::Files(folders) => remove(&folders.host.join("machines").join(format!("{workspace}.json"))),
         }
     }
 
@@ -145,7 +158,7 @@ impl Store {
             Self::Memory { images, .. } => Ok(images.iter().map(|(digest, size)| (digest.clone(), *size)).collect()),
             Self::Files(folder) => {
                 let mut all = Vec::new();
-                for digest in names(&folder.join("images"))? {
+                for digest in names(&folder.host.join("images"))? {
                     // It may have been removed since.
                     all.extend(self.image(&digest)?.map(|size| (digest.clone(), size)));
                 }
@@ -159,7 +172,7 @@ impl Store {
         checked("digest", digest)?;
         match self {
             Self::Memory { images, .. } => Ok(images.get(digest).copied()),
-            Self::Files(folder) => read(&folder.join("images").join(format!("{digest}.json"))),
+            Self::Files(folders) => read(&folders.host.join("images").join(format!("{digest}.json"))),
         }
     }
 
@@ -171,7 +184,7 @@ impl Store {
                 images.insert(digest.to_owned(), size_bytes);
                 Ok(())
             }
-            Self::Files(folder) => write(&folder.join("images").join(format!("{digest}.json")), &size_bytes),
+            Self::Files(folders) => write(&folders.host.join("images").join(format!("{digest}.json")), &size_bytes),
         }
     }
 
@@ -183,7 +196,33 @@ impl Store {
                 images.remove(digest);
                 Ok(())
             }
-            Self::Files(folder) => remove(&folder.join("images").join(format!("{digest}.json"))),
+            Self::Files(folders) => remove(&folders.host.join("images").join(format!("{digest}.json"))),
+        }
+    }
+
+    /// The disks of a machine are there from now on.
+    pub fn make_disks(&self, workspace: &str) -> Result<(), Failure> {
+        checked("workspace id", workspace)?;
+        match self {
+            Self::Memory { .. } => Ok(()),
+            Self::Files(folders) => write(&folders.disks.join(workspace), &workspace),
+        }
+    }
+
+    /// Removes the disks of a machine; they may be absent.
+    pub fn remove_disks(&self, workspace: &str) -> Result<(), Failure> {
+        checked("workspace id", workspace)?;
+        match self {
+            Self::Memory { .. } => Ok(()),
+            Self::Files(folders) => remove(&folders.disks.join(workspace)),
+        }
+    }
+
+    /// The folders, if it has any.
+    pub fn folders(&self) -> Option<&Folders> {
+        match self {
+            Self::Memory { .. } => None,
+            Self::Files(folders) => Some(folders),
         }
     }
 }

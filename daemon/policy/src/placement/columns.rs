@@ -18,6 +18,7 @@ pub(crate) enum Fate {
     Passes,
     OtherHost,
     Apart,
+    Leaves,
     Backend,
     Disabled,
     Unprobed,
@@ -36,6 +37,7 @@ impl Fate {
             Self::Passes => "passes",
             Self::OtherHost => "other-host",
             Self::Apart => "apart",
+            Self::Leaves => "leaves",
             Self::Backend => "backend",
             Self::Disabled => "disabled",
             Self::Unprobed => "unprobed",
@@ -285,7 +287,7 @@ impl Columns {
             }
         }
         let needs: Vec<&Vec<bool>> = request.needs.iter().filter_map(|need| self.capabilities.get(need)).collect();
-        let bound = request.host.is_some() || request.backend.is_some() || !request.avoid.is_empty();
+        let bound = request.host.is_some() || request.leaves.is_some() || request.backend.is_some() || !request.avoid.is_empty();
         let asked = request.resources;
         let mut fates = Vec::with_capacity(self.hosts.len());
         for (index, (usable, room)) in self.usable.iter().zip(&self.room).enumerate() {
@@ -308,13 +310,15 @@ impl Columns {
         fates
     }
 
-    /// Whether the request is bound to another host or backend.
+    /// Whether the request is bound to another host or backend, or away from this one.
     fn elsewhere(&self, index: usize, request: &Request) -> Option<Fate> {
         let host = self.hosts.get(index)?;
         if request.host.as_ref().is_some_and(|wanted| *wanted != host.name) {
             Some(Fate::OtherHost)
         } else if request.avoid.contains(&host.name) {
             Some(Fate::Apart)
+        } else if request.leaves.as_ref() == Some(&host.name) {
+            Some(Fate::Leaves)
         } else if request.backend.as_ref().is_some_and(|wanted| *wanted != host.backend) {
             Some(Fate::Backend)
         } else {

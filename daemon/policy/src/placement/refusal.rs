@@ -86,7 +86,7 @@ fn too_large_everywhere(columns: &Columns, field: &Field, asked: Resources) -> b
     let mut any = false;
     for (index, fate) in field.fates.iter().enumerate() {
         match fate {
-            Fate::OtherHost | Fate::Apart | Fate::Backend | Fate::Unsupported => {}
+            Fate::OtherHost | Fate::Apart | Fate::Leaves | Fate::Backend | Fate::Unsupported => {}
             Fate::TooLarge => any = true,
             Fate::Disabled | Fate::Down if columns.exceeds(index, asked) => any = true,
             Fate::Disabled | Fate::Down | Fate::Unprobed | Fate::NoRoom | Fate::Label | Fate::Passes => return false,

@@ -62,6 +62,7 @@ pub fn request(verb: Verb) -> Request {
         access: Vec::new(),
         networks: Vec::new(),
         addresses: 0,
+        leaves: None,
     }
 }
 
@@ -93,6 +94,7 @@ pub fn workspace(owner: u32, access: Vec<Grant>) -> Arc<Workspace> {
         target: Target::Running,
         cause: Cause::default(),
         host: Some(HostName::parse("h1").unwrap()),
+        also_on: None,
         job: None,
         lease: Lease {
             from: Timestamp(1_000_000),
@@ -162,6 +164,7 @@ pub fn host(name: &str, labels: &[(&str, &str)]) -> Host {
                 ("uefi".to_owned(), "no firmware".to_owned()),
             ]),
             arch: "x86_64".to_owned(),
+            storage_id: String::new(),
         },
         foreign: ForeignUse::default(),
         connection: Connection::Up,
@@ -186,6 +189,7 @@ pub fn reservation(id: u128, owner: u32, group: &str, on: &str) -> Arc<Reservati
         owner,
         group: group.to_owned(),
         host: Some(HostName::parse(on).unwrap()),
+        also_on: None,
         resources: Resources { vcpus: 1, memory_mib: 1024, disk_gib: 1 },
         running: true,
         labels: BTreeMap::new(),

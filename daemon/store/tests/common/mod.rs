@@ -230,6 +230,7 @@ pub fn workspace() -> impl Strategy<Value = Workspace> {
             text(),
             text(),
             option::of(host_name()),
+            option::of(host_name()),
             option::of(job_id()),
         ),
         (lease(), option::of(bundle_id()), vec(snapshot(), 0..3), text(), column(), column(), when(), when()),
@@ -237,7 +238,7 @@ pub fn workspace() -> impl Strategy<Value = Workspace> {
         .prop_map(
             |(
                 (id, owner, owner_name, group, spec, images, resources),
-                (state, target, code, text, host, job),
+                (state, target, code, text, host, also_on, job),
                 (lease, bundle, snapshots, plugin_state, deployments, version, created_at, changed_at),
             )| Workspace {
                 id,
@@ -251,6 +252,7 @@ pub fn workspace() -> impl Strategy<Value = Workspace> {
                 target,
                 cause: Cause { code, text },
                 host,
+                also_on,
                 job,
                 lease,
                 bundle,
@@ -268,12 +270,12 @@ pub fn workspace() -> impl Strategy<Value = Workspace> {
 pub fn reservation() -> impl Strategy<Value = Reservation> {
     let small = (0_u64..100, 0_u64..100_000, 0_u64..1000);
     (
-        (workspace_id(), text(), 0_u32..3, "[ab]", option::of(host_name())),
+        (workspace_id(), text(), 0_u32..3, "[ab]", option::of(host_name()), option::of(host_name())),
         (small, any::<bool>(), labels(), 0_u64..1 << 40, option::of(0_u64..1 << 40), 0_u64..9),
     )
         .prop_map(
             |(
-                (workspace, name, owner, group, host),
+                (workspace, name, owner, group, host, also_on),
                 ((vcpus, memory_mib, disk_gib), running, labels, from, until, addresses),
             )| {
                 Reservation {
@@ -282,6 +284,7 @@ pub fn reservation() -> impl Strategy<Value = Reservation> {
                     owner,
                     group,
                     host,
+                    also_on,
                     resources: Resources { vcpus, memory_mib, disk_gib },
                     running,
                     labels,
@@ -295,13 +298,14 @@ pub fn reservation() -> impl Strategy<Value = Reservation> {
 
 pub fn host() -> impl Strategy<Value = Host> {
     let connection = prop_oneof![Just(Connection::Unprobed), Just(Connection::Up), text().prop_map(Connection::Down)];
-    let facts = (text(), text(), text(), any_resources(), labels(), text()).prop_map(
-        |(hypervisor, name, reason, total, capabilities, arch)| HostFacts {
+    let facts = (text(), text(), text(), any_resources(), labels(), text(), text()).prop_map(
+        |(hypervisor, name, reason, total, capabilities, arch, storage_id)| HostFacts {
             hypervisor,
             accelerator: Accelerator { name, reason },
             total,
             capabilities,
             arch,
+            storage_id,
         },
     );
     (
@@ -399,13 +403,13 @@ pub fn job() -> impl Strategy<Value = Job> {
     });
     (
         (job_id(), select(JobKind::ALL.to_vec()), option::of(workspace_id()), option::of(image_id()), option::of(host_name())),
-        (any::<u32>(), text(), text(), select(JobState::ALL.to_vec()), any::<u32>()),
+        (any::<u32>(), text(), text(), select(JobState::ALL.to_vec()), any::<u32>(), text()),
         (progress, any::<bool>(), option::of(error()), text(), when(), option::of(when())),
     )
         .prop_map(
             |(
                 (id, kind, workspace, image, host),
-                (owner, actor, args, state, step),
+                (owner, actor, args, state, step, scratch),
                 (progress, cancel_requested, error, message, created_at, ended_at),
             )| Job {
                 id,
@@ -418,6 +422,7 @@ pub fn job() -> impl Strategy<Value = Job> {
                 args,
                 state,
                 step,
+                scratch,
                 progress,
                 cancel_requested,
                 error,
@@ -446,13 +451,14 @@ fn request() -> impl Strategy<Value = Request> {
             vec(grant(), 0..2),
             vec(network().prop_map(Arc::new), 0..2),
             any::<u64>(),
+            option::of(host_name()),
         ),
     )
         .prop_map(
             |(
                 (verb, name, images, resources, duration_seconds, end_action),
                 (nics, labels, operating_system, group, target, host),
-                (backend, avoid, membership, needs, access, networks, addresses),
+                (backend, avoid, membership, needs, access, networks, addresses, leaves),
             )| Request {
                 verb,
                 name,
@@ -473,6 +479,7 @@ fn request() -> impl Strategy<Value = Request> {
                 access,
                 networks,
                 addresses,
+                leaves,
             },
         )
 }
@@ -590,6 +597,7 @@ pub fn plain_workspace(id: u128, name: &str) -> Workspace {
         target: Target::Running,
         cause: Cause::default(),
         host: None,
+        also_on: None,
         job: None,
         snapshots: Vec::new(),
         lease: Lease {

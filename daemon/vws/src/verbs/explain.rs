@@ -39,6 +39,14 @@ enum Request {
         #[arg(long)]
         host: Option<String>,
     },
+    /// A move to another host
+    Migrate {
+        #[command(flatten)]
+        target: Target,
+        /// Host to insist on
+        #[arg(long)]
+        host: Option<String>,
+    },
     /// A serialize
     Serialize(Target),
     /// A new lease
@@ -96,6 +104,12 @@ pub(crate) async fn run(context: &Context, verb: &Explain) -> Result<()> {
                 request.insert(keys::HOST, Variant::from(host.clone()));
             }
             ("resume", Some(target))
+        }
+        Request::Migrate { target, host } => {
+            if let Some(host) = host {
+                request.insert(keys::HOST, Variant::from(host.clone()));
+            }
+            ("migrate", Some(target))
         }
         Request::Serialize(target) => ("serialize", Some(target)),
         Request::Renew { target, lease } => {

@@ -33,6 +33,12 @@ pub(crate) enum Host {
     Enable(Target),
     /// Place no new workspaces on a host; those on it stay
     Disable(Target),
+    /// Disable a host and move what is on it to others; shows the plan and asks first
+    Drain(super::drain::Drain),
+    /// Drain a host that is to be left at once: what cannot move live goes through a bundle, or stays in one
+    Evacuate(super::drain::Drain),
+    /// Let new workspaces come again: the same as enable
+    Undrain(Target),
     /// Forget a host on which no workspace is
     #[command(visible_alias = "rm")]
     Remove(Target),
@@ -197,7 +203,11 @@ pub(crate) async fn run(context: &Context, verb: &Host) -> Result<()> {
             let record = find::host(context, &probe.host).await?.record;
             context.emit(&json!({ "host": record.0, "job": job.0 }), || text(&record))
         }
-        Host::Enable(target) => changed(context, &target.host, [(keys::ENABLED, Variant::from(true))].into()).await,
+        Host::Drain(drain) => super::drain::run(context, drain, false).await,
+        Host::Evacuate(drain) => super::drain::run(context, drain, true).await,
+        Host::Enable(target) | Host::Undrain(target) => {
+            changed(context, &target.host, [(keys::ENABLED, Variant::from(true))].into()).await
+        }
         Host::Disable(target) => changed(context, &target.host, [(keys::ENABLED, Variant::from(false))].into()).await,
         Host::Remove(target) => {
             let found = find::host(context, &target.host).await?;

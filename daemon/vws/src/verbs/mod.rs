@@ -11,6 +11,7 @@ pub(crate) mod console;
 pub(crate) mod decisions;
 pub(crate) mod destroy;
 pub(crate) mod doctor;
+pub(crate) mod drain;
 pub(crate) mod each;
 pub(crate) mod events;
 pub(crate) mod explain;
@@ -22,6 +23,7 @@ pub(crate) mod jobs;
 pub(crate) mod launch;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod migrate;
 pub(crate) mod network;
 pub(crate) mod pause;
 pub(crate) mod policy;
@@ -72,6 +74,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Each(verb) => each::run(c, &verb).await,
         Verb::Resize(verb) => resize::run(c, &verb).await,
         Verb::Snapshot(verb) => snapshot::run(c, &verb).await,
+        Verb::Migrate(verb) => migrate::run(c, &verb).await,
         Verb::Renew(verb) => renew::run(c, &verb).await,
         Verb::Destroy(verb) => destroy::run(c, &verb).await,
         Verb::Change(verb) => change::run(c, &verb).await,

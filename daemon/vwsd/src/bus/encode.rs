@@ -7,8 +7,8 @@ use crate::service::{Charged, Finding, ShownBundle, ShownDecision, UsageReport};
 use std::collections::BTreeMap;
 use vws_bus::path;
 use vws_domain::{
-    Account, Bundle, BundleFile, Decision, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId, Lease,
-    NetworkName, Nic, NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Verdict, Workspace, WorkspaceId,
+    Account, Bundle, BundleFile, Decision, Departure, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId,
+    Lease, NetworkName, Nic, NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Verdict, Way, Workspace, WorkspaceId,
 };
 use vws_policy::Problem;
 use zbus::{ObjectPath, Variant};
@@ -153,6 +153,20 @@ pub fn account<'a>(report: &'a UsageReport, charged: &'a Charged, account: &'a A
         Charged::Group(group) => map.extend([("kind", "group".into()), ("name", text(group))]),
     }
     map
+}
+
+/// What a drain's plan says of a workspace.
+pub fn departure(departure: &Departure) -> Map<'_> {
+    let one = &departure.workspace;
+    Map::from([
+        ("workspace", workspace(one.id).into()),
+        ("name", text(&one.spec.name)),
+        ("owner-name", text(&one.owner_name)),
+        ("state", one.state.name().into()),
+        ("way", departure.way.map_or("stay", Way::name).into()),
+        ("host", departure.to.as_ref().map_or("", HostName::as_str).into()),
+        ("reason", text(&departure.reason)),
+    ])
 }
 
 /// A decision as it is recorded.

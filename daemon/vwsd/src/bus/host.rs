@@ -2,13 +2,13 @@
 
 use super::call::{Call, Method, Reply, later};
 use super::decode;
-use super::encode::{self, pairs, resources, text};
+use super::encode::{self, Map, pairs, resources, text};
 use super::error::Failure;
 use super::keys::Dict;
 use super::object::Object;
 use super::value::{Property, Value};
 use crate::service::{CallOptions, ShownHost};
-use vws_bus::names;
+use vws_bus::{keys, names};
 use vws_domain::{Connection, HostName};
 
 /// Its methods.
@@ -16,6 +16,8 @@ pub const METHODS: &[Method] = &[
     Method { name: "Probe", run: |call| later(probe(call)) },
     Method { name: "Change", run: |call| later(change(call)) },
     Method { name: "Remove", run: |call| later(remove(call)) },
+    Method { name: "PlanDrain", run: |call| later(plan_drain(call)) },
+    Method { name: "Drain", run: |call| later(drain(call)) },
 ];
 
 /// Its properties.
@@ -66,6 +68,23 @@ async fn remove(call: Call) -> Reply {
     call.options(names::HOST, options)?;
     call.state.service.remove_host(&call.caller, name(&call)?, CallOptions::default()).await?;
     call.reply(&())
+}
+
+async fn plan_drain(call: Call) -> Reply {
+    let (options,): (Dict,) = call.arguments()?;
+    let evacuate = call.options(names::HOST, options)?.flag(keys::EVACUATE).unwrap_or(false);
+    let plan = call.state.service.plan_drain(&call.caller, name(&call)?, evacuate).await?;
+    let plan: Vec<Map<'_>> = plan.iter().map(encode::departure).collect();
+    call.reply(&(plan,))
+}
+
+async fn drain(call: Call) -> Reply {
+    let (options,): (Dict,) = call.arguments()?;
+    let mut options = call.options(names::HOST, options)?;
+    let evacuate = options.flag(keys::EVACUATE).unwrap_or(false);
+    let options = decode::call_options(&mut options)?;
+    let job = call.state.service.drain_host(&call.caller, name(&call)?, evacuate, options).await?;
+    call.reply(&(encode::job(job),))
 }
 
 fn name(call: &Call) -> Result<HostName, Failure> {

@@ -119,7 +119,7 @@ async fn explain(call: Call) -> Reply {
             let mut request = Keys::new("request", request, &[keys::EXPLAIN_RENEW])?;
             asked.lease_seconds = request.number(keys::LEASE_SECONDS);
         }
-        Verb::Resume | Verb::Restore => {
+        Verb::Resume | Verb::Restore | Verb::Migrate => {
             let mut request = Keys::new("request", request, &[keys::EXPLAIN_RESUME])?;
             asked.host = request.text(keys::HOST).map(|host| HostName::parse(&host)).transpose()?;
         }
@@ -149,7 +149,9 @@ fn explained_object(verb: Verb, object: &str) -> Result<Option<WorkspaceId>> {
         }
         Verb::Launch | Verb::ImageImport | Verb::BundleImport => Ok(None),
         // These are judged by who asks, whatever object it is.
-        Verb::ImageManage | Verb::HostManage | Verb::PolicyManage | Verb::SiteManage | Verb::NetworkManage => Ok(None),
+        Verb::ImageManage | Verb::HostManage | Verb::PolicyManage | Verb::SiteManage | Verb::NetworkManage | Verb::Drain => {
+            Ok(None)
+        }
         _ => match place {
             Some(path::Object::Workspace(id)) => Ok(Some(WorkspaceId(id))),
             _ => wrong(format!("is not a workspace, which {} is about", verb.name()), "give the workspace's path"),

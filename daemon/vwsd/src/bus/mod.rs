@@ -243,6 +243,7 @@ mod tests {
             .collect();
         let expected = [
             "Host.Change",
+            "Host.Drain",
             "Host.Probe",
             "Host.Remove",
             "Image.Change",
@@ -263,6 +264,7 @@ mod tests {
             "Workspace.Change",
             "Workspace.Destroy",
             "Workspace.ExportBundle",
+            "Workspace.Migrate",
             "Workspace.OpenConsole",
             "Workspace.Pause",
             "Workspace.Reboot",

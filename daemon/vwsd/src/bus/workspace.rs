@@ -24,6 +24,7 @@ pub const METHODS: &[Method] = &[
     Method { name: "Pause", run: |call| act(call, |_| Ok(Action::Pause)) },
     Method { name: "Resume", run: |call| act(call, resume) },
     Method { name: "Serialize", run: |call| act(call, |_| Ok(Action::Serialize)) },
+    Method { name: "Migrate", run: |call| act(call, migrate) },
     Method { name: "Destroy", run: |call| act(call, |_| Ok(Action::Destroy)) },
     Method { name: "ExportBundle", run: |call| later(export_bundle(call)) },
     Method { name: "VerifyBundle", run: |call| later(verify_bundle(call)) },
@@ -50,6 +51,7 @@ pub const PROPERTIES: &[Property<Workspace>] = &[
     Property { name: "Target", get: |workspace| workspace.target.name().into() },
     Property { name: "Cause", get: |workspace| Variant::from((text_of(&workspace.cause.code), text_of(&workspace.cause.text))) },
     Property { name: "Host", get: |workspace| workspace.host.as_ref().map_or("", HostName::as_str).into() },
+    Property { name: "AlsoOn", get: |workspace| workspace.also_on.as_ref().map_or("", HostName::as_str).into() },
     Property { name: "Job", get: |workspace| workspace.job.map_or_else(encode::none, encode::job).into() },
     Property { name: "Image", get: |workspace| workspace.spec.image.to_string().into() },
     Property { name: "Vcpus", get: |workspace| workspace.resources.vcpus.into() },
@@ -81,6 +83,11 @@ fn stop(options: &mut Keys) -> DomainResult<Action> {
 fn resume(options: &mut Keys) -> DomainResult<Action> {
     let host = options.text(keys::HOST).map(|host| HostName::parse(&host)).transpose()?;
     Ok(Action::Resume { host })
+}
+
+fn migrate(options: &mut Keys) -> DomainResult<Action> {
+    let host = options.text(keys::HOST).map(|host| HostName::parse(&host)).transpose()?;
+    Ok(Action::Migrate { host, mib_per_second: options.number(keys::MIB_PER_SECOND).unwrap_or(0) })
 }
 
 /// The verbs that answer with a job: `/` when the workspace is so already.

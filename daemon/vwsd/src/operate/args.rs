@@ -1,4 +1,4 @@
-//! What jobs carry: their arguments, as JSON. Written by admission, read by the steps, also after a restart.
+//! What jobs carry: arguments, and what steps leave for later ones, as JSON. Written by admission, read by the steps, also after a restart.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use vws_domain::{Error, Result};
@@ -157,6 +157,45 @@ pub struct ImportBundleArgs {
 pub struct VerifyBundleArgs {
     /// The bundle, by id.
     pub bundle: String,
+}
+
+/// Arguments of a migrate job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MigrateArgs {
+    /// The source.
+    pub from: String,
+    /// The target.
+    pub to: String,
+    /// MiB per second at most; 0 for no limit.
+    pub mib_per_second: u64,
+    /// The source's storage, as its probe named it.
+    pub from_storage: String,
+    /// The target's storage, as its probe named it.
+    pub to_storage: String,
+}
+
+impl MigrateArgs {
+    /// Whether both hosts were seen to share their storage: then disks are no copies, and are never removed.
+    #[must_use]
+    pub fn shares_storage(&self) -> bool {
+        !self.from_storage.is_empty() && self.from_storage == self.to_storage
+    }
+}
+
+/// Arguments of a job that removes what a move left on a host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ForgetArgs {
+    /// The workspace, by id.
+    pub workspace: String,
+    /// Whether the disks are those that the workspace uses elsewhere.
+    pub keep_disks: bool,
+}
+
+/// Arguments of a drain.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct DrainArgs {
+    /// Whether running workspaces may be interrupted: through a bundle, or left in one.
+    pub evacuate: bool,
 }
 
 /// Arguments of a probe.

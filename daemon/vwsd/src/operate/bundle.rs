@@ -437,6 +437,7 @@ fn record(
             text: format!("imported from a file by {}: bundle {}", edit.job.actor, it.bundle),
         },
         host: None,
+        also_on: None,
         job: None,
         // It had one where it was; it gets another when it is resumed.
         lease: Lease { from: now, until: None, action: spec.end_action, grace_seconds: 0, deferred_until: None, ended: true },

@@ -26,6 +26,13 @@ async fn machine(run: &Run) -> Result<Effect, StepError> {
     if let Some((workspace, host)) = run.workspace.as_ref().and_then(|workspace| Some((workspace, workspace.host.as_ref()?))) {
         remove_machine(run, host, workspace).await?;
     }
+    // What a move left on a second host goes with it, and its absence is seen there too.
+    if let Some((workspace, host)) = run.workspace.as_ref().and_then(|workspace| Some((workspace, workspace.also_on.as_ref()?))) {
+        let keep_disks = run.operate.core.read(|site| super::forget::keeps_disks(site, workspace));
+        super::migrate::remove_left(run, host, &workspace.id.to_string(), keep_disks)
+            .await
+            .map_err(|error| StepError { error, may_pass: true })?;
+    }
     Ok(super::engine::nothing())
 }
 
@@ -68,6 +75,7 @@ async fn release(run: &Run) -> Result<Effect, StepError> {
         }
         edit.workspace(|workspace| {
             workspace.bundle = None;
+            workspace.also_on = None;
             workspace.job = None;
         });
         edit.state(StateEvent::Destroyed, "destroyed", "seen to be gone")

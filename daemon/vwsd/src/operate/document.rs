@@ -397,6 +397,7 @@ mod tests {
             target: Target::Running,
             cause: Cause::default(),
             host: None,
+            also_on: None,
             job: None,
             lease: Lease {
                 from: Timestamp(0),

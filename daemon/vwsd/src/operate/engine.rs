@@ -90,6 +90,43 @@ impl From<CallError> for StepError {
     }
 }
 
+/// When a call is cancelled before its deadline.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending {
+    /// Never.
+    Never,
+    /// When its job is.
+    WithJob,
+    /// After so long: time for the plugin to join what is at work already, and then to end it.
+    After(Duration),
+}
+
+impl Ending {
+    async fn after(self) {
+        match self {
+            Self::After(time) => tokio::time::sleep(time).await,
+            Self::Never | Self::WithJob => std::future::pending().await,
+        }
+    }
+}
+
+/// A call that failed.
+#[derive(Clone, Debug)]
+pub struct CallFailed {
+    /// The failure.
+    pub error: StepError,
+    /// Whether the plugin answered it, from what it knows of the hypervisor. Otherwise nothing is known of what the call did or does.
+    pub answered: bool,
+}
+
+impl From<CallError> for CallFailed {
+    fn from(error: CallError) -> Self {
+        let unknown = [doc::codes::UNREACHABLE, doc::codes::TIMED_OUT, doc::codes::INTERNAL];
+        let answered = matches!(&error, CallError::Failure(failure) if !unknown.contains(&failure.code.as_str()));
+        Self { error: error.into(), answered }
+    }
+}
+
 /// A job's records being changed in one transaction.
 pub struct Edit<'a, 't> {
     /// The transaction.
@@ -183,27 +220,58 @@ impl Run {
         deadline: Duration,
         fds: Vec<OwnedFd>,
     ) -> std::result::Result<(R, Vec<OwnedFd>), StepError> {
+        let ending = if self.undoing { Ending::Never } else { Ending::WithJob };
+        self.ask(host, method, args, deadline, fds, ending).await.map_err(|failed| failed.error)
+    }
+
+    /// Calls the host's backend, and says of a failure whether the plugin answered it. `ending` says when the call is cancelled.
+    ///
+    /// # Errors
+    /// What the backend answers.
+    pub async fn ask<A: Serialize + Sync, R: DeserializeOwned>(
+        &self,
+        host: &HostName,
+        method: &str,
+        args: &A,
+        deadline: Duration,
+        fds: Vec<OwnedFd>,
+        ending: Ending,
+    ) -> std::result::Result<(R, Vec<OwnedFd>), CallFailed> {
         // After a start of the daemon a job may be taken up before its host's watcher has opened the host.
-        self.operate.open_host(host).await.map_err(|error| StepError {
-            may_pass: matches!(error.kind, ErrorKind::HostUnavailable | ErrorKind::BackendFailure | ErrorKind::TimedOut),
-            error,
+        let unanswered = |error: StepError| CallFailed { error, answered: false };
+        self.operate.open_host(host).await.map_err(|error| {
+            unanswered(StepError {
+                may_pass: matches!(error.kind, ErrorKind::HostUnavailable | ErrorKind::BackendFailure | ErrorKind::TimedOut),
+                error,
+            })
         })?;
         let turn = self.operate.calls_on(host);
-        let _turn = turn.acquire().await.map_err(|error| Error::internal("a host's queue", error.to_string()))?;
+        let _turn =
+            turn.acquire().await.map_err(|error| unanswered(Error::internal("a host's queue", error.to_string()).into()))?;
         let back = if self.undoing { "/undo" } else { "" };
         let id = format!("{}/{}{back}/{method}", self.job.id, self.step);
         let call = self.operate.backends.call(host.as_str(), method, &id, args, deadline, fds);
         tokio::pin!(call);
         let mut cancel = self.cancel.clone();
-        let mut told = self.undoing;
+        let mut told = false;
         loop {
             tokio::select! {
-                answer = &mut call => return answer.map_err(|error| StepError::from(error).on(host)),
-                changed = cancel.changed(), if !told => {
+                answer = &mut call => {
+                    return answer.map_err(|error| {
+                        let mut failed = CallFailed::from(error);
+                        failed.error = failed.error.on(host);
+                        failed
+                    });
+                }
+                changed = cancel.changed(), if !told && matches!(ending, Ending::WithJob) => {
                     told = true;
                     if changed.is_ok() {
                         self.operate.backends.cancel(host.as_str(), &id);
                     }
+                }
+                () = ending.after(), if !told && matches!(ending, Ending::After(_)) => {
+                    told = true;
+                    self.operate.backends.cancel(host.as_str(), &id);
                 }
             }
         }
@@ -257,6 +325,9 @@ pub fn steps_of(kind: JobKind) -> &'static [Step] {
         JobKind::ExportBundle => super::bundle::EXPORT,
         JobKind::ImportBundle => super::bundle::IMPORT,
         JobKind::VerifyBundle => super::bundle::VERIFY,
+        JobKind::Migrate => super::migrate::STEPS,
+        JobKind::Forget => super::forget::STEPS,
+        JobKind::Drain => super::drain::STEPS,
     }
 }
 
@@ -450,6 +521,10 @@ impl Operate {
         let seen = if last { self.look(id).await } else { None };
         self.edit(id, move |edit| {
             effect(edit)?;
+            if edit.job.state == JobState::Running {
+                // The undo saw that there is nothing to take back: the deed is done, and the job goes on from there.
+                return Ok(());
+            }
             if last {
                 return end_badly(edit, undo_error, seen);
             }

@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use vws_backend::BackendEvent;
 use vws_domain::{
-    Accelerator, Change, Connection, Error, ForeignUse, HostFacts, HostName, Resources, Result, StateEvent, WorkspaceId,
+    Accelerator, Change, Connection, Error, ForeignUse, HostFacts, HostName, Resources, Result, StateEvent, Timestamp,
+    WorkspaceId,
 };
 use vws_plugin_api::doc;
 
@@ -48,6 +49,7 @@ pub fn facts(facts: doc::HostFacts) -> HostFacts {
         total: Resources { vcpus: facts.vcpus, memory_mib: facts.memory_mib, disk_gib: facts.disk_gib },
         capabilities: facts.capabilities,
         arch: facts.arch,
+        storage_id: facts.storage_id,
     }
 }
 
@@ -124,10 +126,11 @@ impl Operate {
         }
         let ask = doc::HostRef { host: name.to_string() };
         let id = format!("look/{name}");
+        let asked_at = self.env.now();
         let answer: std::result::Result<(doc::HostListing, _), _> =
             self.backends.call(name.as_str(), doc::methods::HOST_LIST, &id, &ask, self.limits.call_deadline, Vec::new()).await;
         match answer {
-            Ok((listing, _)) => self.reconcile(name, listing).await,
+            Ok((listing, _)) => self.reconcile(name, listing, asked_at).await,
             Err(error) => self.host_down(name, &error.to_string()).await,
         }
     }
@@ -168,8 +171,9 @@ impl Operate {
         }
     }
 
-    /// Brings the ledger in line with what the host reports. Workspaces that a job is at work on are the job's business.
-    async fn reconcile(&self, name: &HostName, listing: doc::HostListing) {
+    /// Brings the ledger in line with what the host reports. Workspaces that a job is at work on are the job's business, and of one
+    /// that changed after the host was asked the answer says nothing.
+    async fn reconcile(&self, name: &HostName, listing: doc::HostListing, asked_at: Timestamp) {
         let standing = self.standing(name);
         let name = name.clone();
         let written = self
@@ -191,7 +195,9 @@ impl Operate {
                 }
                 let on_it: Vec<_> =
                     tx.site.workspaces().filter(|workspace| workspace.host.as_ref() == Some(&name)).cloned().collect();
-                for workspace in on_it.iter().filter(|workspace| workspace.job.is_none()) {
+                let at_rest =
+                    |workspace: &&Arc<vws_domain::Workspace>| workspace.job.is_none() && workspace.changed_at <= asked_at;
+                for workspace in on_it.iter().filter(at_rest) {
                     let id = workspace.id.to_string();
                     let status = listing.workspaces.iter().find(|status| status.workspace == id);
                     let state = status.map_or(doc::MachineState::Absent, |status| status.state);
@@ -200,6 +206,7 @@ impl Operate {
                         see(tx, workspace, event, reason)?;
                     }
                 }
+                Self::begin_forgets(tx, &name, asked_at)?;
                 Ok(was_down)
             })
             .await;

@@ -145,6 +145,7 @@ pub fn begin(
         JobKind::Stop => (Some(StateEvent::StopBegan), Some(Target::Stopped)),
         JobKind::Serialize => (Some(StateEvent::SerializeBegan), Some(Target::Serialized)),
         JobKind::Restore => (Some(StateEvent::RestoreBegan), Some(Target::Running)),
+        JobKind::Migrate => (Some(StateEvent::MigrateBegan), None),
         // Its own first step says `destroying`: a job that is at work now ends first.
         JobKind::Destroy => (None, Some(Target::Gone)),
         JobKind::Pause => (None, Some(Target::Paused)),
@@ -162,7 +163,9 @@ pub fn begin(
         | JobKind::CreateCluster
         | JobKind::ExportBundle
         | JobKind::ImportBundle
-        | JobKind::VerifyBundle => (None, None),
+        | JobKind::VerifyBundle
+        | JobKind::Forget
+        | JobKind::Drain => (None, None),
     };
     if let Some(event) = event {
         let text = workspace.cause.text.clone();

@@ -10,10 +10,13 @@ mod cluster;
 mod create;
 mod destroy;
 mod document;
+mod drain;
 mod engine;
+mod forget;
 mod hosts;
 mod image;
 mod lease;
+mod migrate;
 mod power;
 mod probe;
 mod resize;
@@ -23,6 +26,7 @@ mod snapshot;
 
 pub use bundle::{known as known_bundle, landing};
 pub use document::reference as reference_document;
+pub use drain::Mover;
 pub use engine::{past_return, steps_of};
 pub use image::{blocking, open_path};
 pub use lease::{NewJob, begin, serialize_job};
@@ -32,7 +36,7 @@ use crate::core::Core;
 use crate::env::Env;
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use vws_backend::{BackendEvent, Backends};
@@ -99,6 +103,8 @@ pub struct Operate {
     /// What jobs at work brought into the library.
     imported: Mutex<HashMap<JobId, Vec<Imported>>>,
     staging: Mutex<HashMap<(HostName, String), Turn>>,
+    /// Who admits the moves of drains.
+    mover: OnceLock<Arc<dyn Mover>>,
     progress: mpsc::UnboundedSender<engine::Report>,
     reports: Mutex<Option<mpsc::UnboundedReceiver<engine::Report>>>,
 }
@@ -126,6 +132,7 @@ impl Operate {
             handed: Mutex::default(),
             imported: Mutex::default(),
             staging: Mutex::default(),
+            mover: OnceLock::new(),
             progress,
             reports: Mutex::new(Some(reports)),
         })
@@ -156,6 +163,13 @@ impl Operate {
                 Some(event) = events.recv() => self.hear(event),
                 else => return,
             }
+        }
+    }
+
+    /// Says who admits the moves of drains; once, before [`Self::run`].
+    pub fn admit_moves_by(&self, mover: Arc<dyn Mover>) {
+        if self.mover.set(mover).is_err() {
+            tracing::error!("who admits the moves of drains was said twice");
         }
     }
 

@@ -5,7 +5,7 @@ use super::{Action, CallOptions, Service, WorkspaceChange, answered, digest_of, 
 use crate::admit::{self, Asked};
 use crate::change;
 use crate::core::{About, Tx};
-use crate::operate::args::{self, RestoreArgs, StopArgs};
+use crate::operate::args::{self, MigrateArgs, RestoreArgs, StopArgs};
 use crate::operate::{NewJob, begin, serialize_job};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ fn verb_of(action: &Action, workspace: &Workspace) -> Verb {
         Action::Resume { .. } if workspace.state == State::Serialized => Verb::Restore,
         Action::Resume { .. } => Verb::Resume,
         Action::Serialize => Verb::Serialize,
+        Action::Migrate { .. } => Verb::Migrate,
         Action::Destroy => Verb::Destroy,
     }
 }
@@ -47,6 +48,7 @@ fn plan(action: &Action, workspace: &Workspace, at_work: Option<&Job>) -> Result
         (Action::Resume { .. }, State::Serialized | State::Restoring) => JobKind::Restore,
         (Action::Resume { .. }, _) => JobKind::Resume,
         (Action::Serialize, _) => JobKind::Serialize,
+        (Action::Migrate { .. }, _) => JobKind::Migrate,
         (Action::Destroy, _) => JobKind::Destroy,
     };
     if let Some(job) = at_work {
@@ -81,6 +83,10 @@ fn plan(action: &Action, workspace: &Workspace, at_work: Option<&Job>) -> Result
         State::Broken => return no("destroy is possible; its cause tells what happened"),
         _ => {}
     }
+    if kind == JobKind::Migrate && !workspace.snapshots.is_empty() {
+        let fact = format!("has {} snapshots, which stay with the machine and cannot move", workspace.snapshots.len());
+        return Err(denied(workspace, &fact, "remove them first: `vws snapshot remove`", "snapshots"));
+    }
     if kind == JobKind::Serialize && !workspace.snapshots.is_empty() && workspace.state.runs() {
         let fact =
             format!("has {} snapshots, which stay with the machine and cannot go into a bundle", workspace.snapshots.len());
@@ -92,13 +98,17 @@ fn plan(action: &Action, workspace: &Workspace, at_work: Option<&Job>) -> Result
         | (JobKind::Reboot | JobKind::Pause, State::Running)
         | (JobKind::Resume, State::Paused)
         | (JobKind::Serialize, State::Running | State::Paused)
-        | (JobKind::Restore, State::Serialized) => Ok(Plan::Begin(kind)),
+        | (JobKind::Restore, State::Serialized)
+        | (JobKind::Migrate, State::Running) => Ok(Plan::Begin(kind)),
         (JobKind::Start | JobKind::Resume, State::Running)
         | (JobKind::Stop, State::Stopped)
         | (JobKind::Pause, State::Paused)
         | (JobKind::Serialize, State::Serialized) => Ok(Plan::Already(None)),
         (JobKind::Start, State::Paused | State::Serialized) => no("resume it"),
-        (JobKind::Resume | JobKind::Serialize | JobKind::Pause | JobKind::Reboot, State::Stopped) => no("start it first"),
+        (JobKind::Resume | JobKind::Serialize | JobKind::Pause | JobKind::Reboot | JobKind::Migrate, State::Stopped) => {
+            no("start it first")
+        }
+        (JobKind::Migrate, State::Paused) => no("resume it first, or serialize it here and resume it there"),
         _ => no("look at `vws info`, and wait until it is at rest"),
     }
 }
@@ -141,7 +151,8 @@ pub(super) fn ask(
         request.duration_seconds = seconds;
     }
     if verb == Verb::Restore {
-        request.host = host;
+        request.host = host.clone();
+        request.leaves.clone_from(&workspace.also_on);
         request.needs = admit::needs(site, &workspace.spec, boot.as_ref());
         if let Some(bundle) = workspace.bundle.and_then(|id| site.bundle(id)) {
             request.needs.extend(vws_bundle::parse(&bundle.manifest)?.needs());
@@ -151,7 +162,58 @@ pub(super) fn ask(
         }
         usable(&request.images)?;
     }
+    if verb == Verb::Migrate {
+        request.host = host;
+        request.leaves.clone_from(&workspace.host);
+        request.needs = admit::needs(site, &workspace.spec, boot.as_ref());
+        request.needs.push("migrate".to_owned());
+        request.needs.extend(needs_of_running(site, workspace));
+        request.backend = host_of_backend(site, workspace);
+    }
     Ok(Asked { request, caller: caller.clone(), workspace: Some(Arc::clone(workspace)), fresh: None })
+}
+
+/// The backend of the workspace's host.
+pub(super) fn host_of_backend(site: &Site, workspace: &Workspace) -> Option<String> {
+    workspace.host.as_ref().and_then(|name| site.host(name)).map(|host| host.backend.clone())
+}
+
+/// What a running guest needs of another host beside what its spec asks for: the architecture and accelerator that it runs with.
+fn needs_of_running(site: &Site, workspace: &Workspace) -> Vec<String> {
+    let Some(host) = workspace.host.as_ref().and_then(|name| site.host(name)) else { return Vec::new() };
+    let runs = [("accelerator", &host.facts.accelerator.name), ("arch", &host.facts.arch)];
+    runs.into_iter().filter(|(_, name)| !name.is_empty()).map(|(kind, name)| format!("{kind}:{name}")).collect()
+}
+
+/// A migration to `to`, for which the workspace holds room there from now on.
+///
+/// # Errors
+/// Unsupported: its host cannot; InvalidState: it has not left another host completely.
+pub(super) fn migrate_job(site: &Site, workspace: &mut Workspace, to: Option<HostName>, mib_per_second: u64) -> Result<NewJob> {
+    offered(site, workspace, "migrate")?;
+    if let Some(other) = &workspace.also_on {
+        return Err(denied(
+            workspace,
+            &format!("has not left host `{other}` completely, which does not answer"),
+            "wait until that host answers, or remove what is left there",
+            "still-leaving",
+        ));
+    }
+    let storage = |name: &Option<HostName>| {
+        name.as_ref().and_then(|name| site.host(name)).map(|host| host.facts.storage_id.clone()).unwrap_or_default()
+    };
+    let (Some(from), Some(to)) = (workspace.host.clone(), to) else {
+        return Err(Error::internal(workspace.object(), "moves from or to no host"));
+    };
+    let args = MigrateArgs {
+        from_storage: storage(&Some(from.clone())),
+        to_storage: storage(&Some(to.clone())),
+        from: from.to_string(),
+        to: to.to_string(),
+        mib_per_second,
+    };
+    workspace.also_on = Some(to);
+    Ok(NewJob { kind: JobKind::Migrate, args: args::write(&args)? })
 }
 
 /// The lease that running anew brings: the old one while it lasts, else a new one of the length that was permitted.
@@ -194,7 +256,10 @@ impl Service {
                 if let Some(known) = answered(tx.site, &caller, &options, &digest)? {
                     return Ok((known.job, None));
                 }
-                let host = if let Action::Resume { host } = &action { host.clone() } else { None };
+                let host = match &action {
+                    Action::Resume { host } | Action::Migrate { host, .. } => host.clone(),
+                    _ => None,
+                };
                 let verb = verb_of(&action, &workspace);
                 let asked = ask(tx.site, &caller, &workspace, verb, host, None)?;
                 let judged = admit::gate(tx, &policies, asked)?;
@@ -213,7 +278,7 @@ impl Service {
                     change::put_job(tx, running);
                 }
                 let mut next = workspace.as_ref().clone();
-                let new = new_job(tx, &mut next, kind, &action)?;
+                let new = new_job(tx, &mut next, kind, &action, judged.host.as_ref())?;
                 if matches!(kind, JobKind::Start | JobKind::Restore) {
                     next.lease = lease_for_running(&next, tx.now, judged.request.duration_seconds);
                 }
@@ -520,10 +585,19 @@ fn ask_to_cancel(site: &Site, caller: &Caller, job: &Job) -> Result<Option<Asked
 }
 
 /// The job that an action is.
-fn new_job(tx: &mut Tx<'_>, workspace: &mut Workspace, kind: JobKind, action: &Action) -> Result<NewJob> {
+fn new_job(
+    tx: &mut Tx<'_>,
+    workspace: &mut Workspace,
+    kind: JobKind,
+    action: &Action,
+    host: Option<&HostName>,
+) -> Result<NewJob> {
     match (kind, action) {
         (JobKind::Stop, Action::Stop { guest_timeout_ms }) => {
             Ok(NewJob { kind, args: args::write(&StopArgs { guest_timeout_ms: *guest_timeout_ms })? })
+        }
+        (JobKind::Migrate, Action::Migrate { mib_per_second, .. }) => {
+            migrate_job(tx.site, workspace, host.cloned(), *mib_per_second)
         }
         (JobKind::Serialize, _) => {
             offered(tx.site, workspace, "serialize")?;

@@ -65,7 +65,7 @@ pub(crate) fn changed_host(mut host: Host, change: &HostChange) -> Result<Host> 
     Ok(host)
 }
 
-fn missing(name: &HostName) -> Error {
+pub(super) fn missing(name: &HostName) -> Error {
     Error::new(ErrorKind::NotFound, format!("host `{name}`"), "not found", "`vws host list` shows the hosts")
 }
 

@@ -307,6 +307,7 @@ pub(super) fn admit_one(
             target,
             cause: Cause { code: "requested".to_owned(), text: format!("{} asked for it", caller.user) },
             host,
+            also_on: None,
             job: Some(job),
             lease,
             bundle: None,

@@ -7,6 +7,7 @@ mod act;
 mod backup;
 mod bundles;
 mod cluster;
+mod drain;
 mod hosts;
 mod images;
 mod launch;
@@ -21,6 +22,7 @@ pub use usage::{Charged, UsageQuery, UsageReport};
 
 pub(crate) use backup::clear_scratch;
 pub use bundles::{NewOwner, ShownBundle};
+pub(crate) use drain::Moves;
 pub(crate) use hosts::{changed_host, new_host, put_probe};
 pub(crate) use networks::{changed_network, keeps_held, new_network};
 
@@ -71,6 +73,13 @@ pub enum Action {
     },
     /// Into a bundle.
     Serialize,
+    /// To another host, while it runs.
+    Migrate {
+        /// The host; `None`: the placement's choice.
+        host: Option<HostName>,
+        /// MiB per second at most; 0 for no limit.
+        mib_per_second: u64,
+    },
     /// End it.
     Destroy,
 }
@@ -213,7 +222,7 @@ pub struct ExplainRequest {
     pub spec: Option<Spec>,
     /// For renew.
     pub lease_seconds: Option<u64>,
-    /// For restore.
+    /// For restore and migrate.
     pub host: Option<HostName>,
     /// For resize.
     pub resize: Option<Resize>,

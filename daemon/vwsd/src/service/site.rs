@@ -330,7 +330,7 @@ impl Service {
             };
             let known: BTreeSet<String> = self.core.read(|site| {
                 site.workspaces()
-                    .filter(|workspace| workspace.host.as_ref() == Some(name))
+                    .filter(|workspace| workspace.host.as_ref() == Some(name) || workspace.also_on.as_ref() == Some(name))
                     .map(|workspace| workspace.id.to_string())
                     .collect()
             });
