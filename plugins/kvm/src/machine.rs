@@ -697,6 +697,9 @@ pub fn check(machine: &MachineDoc, host: &Arc<Host>, call: &Call) -> Outcome<()>
         if !plain || !names.insert(&disk.name) {
             return invalid(format!("disk name `{}` is not a label of its own", disk.name.escape_default()));
         }
+        if disk.size_mib > i64::MAX.cast_unsigned() >> 20 {
+            return invalid(format!("disk `{}`: {} MiB are more than a disk can have", disk.name, disk.size_mib));
+        }
         if let DiskSourceDoc::Image { digest, .. } = &disk.source
             && !is_digest(digest)
         {

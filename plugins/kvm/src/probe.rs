@@ -24,6 +24,8 @@ use vws_plugin_api::sdk::{Call, Outcome};
 pub const GUEST_PREFIX: &str = "vws-probe-";
 /// How often the guest's marks are read.
 const GLANCE: Duration = Duration::from_millis(20);
+/// Room that a test guest needs.
+const LEAST_BYTES: u64 = 64 << 10;
 /// Longest remembered result that is read.
 const MOST_BYTES: usize = 64 << 10;
 
@@ -334,6 +336,17 @@ impl<'a> Files<'a> {
         let files = Self { host, name };
         let (disk, log) = (files.disk(), files.log());
         host.work(call, "write the test guest", &host.object(), move |site, _gauge| {
+            // A guest whose words find no room looks like one that says nothing.
+            let free = site.free_bytes()?;
+            if free < LEAST_BYTES {
+                return Err(Failure::new(
+                    codes::NO_SPACE,
+                    format!("{free} bytes are free in its storage, a test guest needs {LEAST_BYTES}"),
+                )
+                .remedy("free space in the host's storage, or remove images that no workspace uses")
+                .retry(Retry::Later)
+                .into());
+            }
             site.write(&disk, &bootsector::image())?;
             site.create_anew(&log).map(drop)
         })?;

@@ -374,10 +374,15 @@ impl Site {
         Ok(())
     }
 
+    /// Bytes that are free.
+    pub fn free_bytes(&self) -> Result<u64, Error> {
+        self.refresh()?;
+        Ok(self.pool.info()?.available)
+    }
+
     /// Room for disks in GiB: what is free, and what is ours.
     pub fn room_gib(&self) -> Result<u64, Error> {
-        self.refresh()?;
-        let mut bytes = self.pool.info()?.available;
+        let mut bytes = self.free_bytes()?;
         for (_name, volume) in self.volumes()? {
             // What vanishes while it is counted was not there.
             bytes = bytes.saturating_add(none_if_missing(volume.info())?.map_or(0, |info| info.allocation));

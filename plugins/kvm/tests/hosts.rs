@@ -59,7 +59,8 @@ fn site(test: &str) -> Option<Site> {
         .status();
     drop(hold.stdin.take());
     assert!(hold.wait().unwrap().success(), "the site did not end in order");
-    assert!(inside.unwrap().success(), "{test} failed inside the site");
+    let inside = inside.unwrap();
+    assert!(inside.success(), "{test} failed inside the site: {inside}");
     None
 }
 
