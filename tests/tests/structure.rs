@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("vws-plugin-sim", &["vws-plugin-api"]),
     ("vws-plugin-kvm", &["vws-plugin-api"]),
     ("vws-tests", &["vws-bus"]),
+    ("vws-bench", &["vws-domain", "vws-policy", "vws-store", "vws-backend", "vws-plugin-api", "vws-bus", "vws-tests"]),
     ("vwsd", &["vws-domain", "vws-policy", "vws-store", "vws-library", "vws-bundle", "vws-backend", "vws-bus", "vws-plugin-api"]),
 ];
 
@@ -26,8 +27,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ONLY: &[(&str, &[&str])] = &[
     ("mlua", &["vws-policy"]),
     ("rusqlite", &["vws-store"]),
-    ("zbus", &["vwsd", "vws-bus", "vws", "vws-tests"]),
-    ("virt", &["vws-plugin-kvm"]),
+    ("zbus", &["vwsd", "vws-bus", "vws", "vws-tests", "vws-bench"]),
+    // The benchmark holds the daemon against a bare program that uses libvirt.
+    ("virt", &["vws-plugin-kvm", "vws-bench"]),
     ("virt-sys", &["vws-plugin-kvm"]),
     ("libloading", &["vws-backend"]),
 ];

@@ -516,6 +516,12 @@ impl Site {
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
     }
+    /// The host of this name as a candidate.
+    #[must_use]
+    pub fn candidate(&self, name: &HostName) -> Option<&Candidate> {
+        let index = self.candidates.binary_search_by(|candidate| candidate.host.name.cmp(name)).ok()?;
+        self.candidates.get(index)
+    }
     /// The reservations of an owner and of a group, by workspace id: what affinity rules look at.
     #[must_use]
     pub fn placements_near(&self, owner: u32, group: &str) -> Vec<Arc<Reservation>> {

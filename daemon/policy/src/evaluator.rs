@@ -40,6 +40,17 @@ impl Evaluator {
         self.generation
     }
 
+    /// Takes over what another evaluator knows of the hosts. No set has a part in that and no script sees it: after a reload
+    /// the first decision takes no longer than any other.
+    pub fn take_over(&mut self, other: &mut Self) {
+        self.columns = std::mem::take(&mut other.columns);
+    }
+
+    /// Looks at the hosts before the first decision has to.
+    pub fn prepare(&mut self, candidates: &[Candidate]) {
+        self.columns.prepare(candidates);
+    }
+
     /// Asks access.lua.
     pub fn access(&mut self, input: &AccessInput) -> Verdict {
         self.judge("access", |scripts| scripts.sandbox.access_input(input))

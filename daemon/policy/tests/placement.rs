@@ -448,6 +448,14 @@ proptest! {
             let other = answer(&mut placement(text), &input, &candidates, explain);
             prop_assert_eq!(&first, &again);
             prop_assert_eq!(&first, &other);
+            // A reload: the new set's evaluator knows what the old one knew.
+            let mut next = placement(text);
+            next.take_over(&mut kept);
+            prop_assert_eq!(&first, &answer(&mut next, &input, &candidates, explain));
+            let mut prepared = placement(text);
+            prepared.prepare(&candidates);
+            prop_assert_eq!(&first, &answer(&mut prepared, &input, &candidates, explain));
+            kept = next;
             // The native filter over columns is the core's filter.
             let passing: Vec<&Candidate> = candidates.iter().filter(|candidate| capacity_filter(&input.request, candidate).is_none()).collect();
             if let Some(host) = &first.host {

@@ -254,7 +254,7 @@ fn placement(
     let placed = judge.placement(&input, site.candidates(), explain);
     let mut verdict = placed.verdict;
     judged.hosts = placed.hosts;
-    let chosen = placed.host.and_then(|name| site.candidates().iter().find(|candidate| candidate.host.name == name));
+    let chosen = placed.host.and_then(|name| site.candidate(&name));
     // A policy may rank and refuse; it cannot invent a host or room.
     let sound = chosen.filter(|candidate| capacity_filter(&judged.request, candidate).is_none());
     let error = match (verdict.kind, sound) {

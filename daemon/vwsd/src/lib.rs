@@ -99,6 +99,12 @@ async fn serve(options: Options) -> Result<()> {
     put_networks(&core, &file).await?;
     operate.admit_moves_by(Arc::new(service::Moves { policies: Arc::clone(&policies) }));
     put_hosts(&core, &file).await?;
+    let known = Arc::clone(&policies);
+    core.consider(move |site, _now| {
+        known.prepare(site.candidates());
+        Ok(())
+    })
+    .await?;
 
     let service = Arc::new(Service {
         core: Arc::clone(&core),

@@ -280,9 +280,19 @@ impl Policies {
         Ok((seat()?, seat()?, Arc::clone(&set)))
     }
 
-    fn swap(&self, deciding: Seat, viewing: Seat, set: Arc<PolicySet>) -> (Reloaded, Option<Arc<PolicySet>>) {
+    /// Looks at the hosts before the first placement has to.
+    pub fn prepare(&self, candidates: &[Candidate]) {
+        if let Some(seat) = self.deciding.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            seat.evaluator.prepare(candidates);
+        }
+    }
+
+    fn swap(&self, mut deciding: Seat, viewing: Seat, set: Arc<PolicySet>) -> (Reloaded, Option<Arc<PolicySet>>) {
         let mut decide = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let mut view = self.viewing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = decide.as_mut() {
+            deciding.evaluator.take_over(&mut old.evaluator);
+        }
         *decide = Some(deciding);
         *view = Some(viewing);
         let mut status = self.status.write().unwrap_or_else(PoisonError::into_inner);

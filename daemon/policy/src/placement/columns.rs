@@ -5,10 +5,12 @@
 //! holds on to its record, so the same address is the same record) or other amounts. Scripts never see what is kept here.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use vws_domain::{Candidate, Connection, Host, HostName, Request, Resources};
 
+/// Hosts that are read together when everything is built anew.
+const BLOCK: usize = 64;
 /// Labels and capabilities that are kept as columns; more start anew.
 const COLUMNS_KEPT: usize = 64;
 
@@ -93,14 +95,39 @@ impl LabelColumn {
     }
 }
 
+/// vCPUs, memory, disk as numbers for a ranking: a column each, because a term reads one of them.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers([Vec<f64>; 3]);
+
+impl Numbers {
+    fn reserve(&mut self, count: usize) {
+        self.0.iter_mut().for_each(|column| column.reserve_exact(count));
+    }
+
+    fn push(&mut self, amounts: [f64; 3]) {
+        self.0.iter_mut().zip(amounts).for_each(|(column, amount)| column.push(amount));
+    }
+
+    fn set(&mut self, index: usize, amounts: [f64; 3]) {
+        self.0.iter_mut().zip(amounts).for_each(|(column, amount)| set(column, index, amount));
+    }
+
+    /// The amount at this place, for each host.
+    pub(crate) fn column(&self, place: usize) -> &[f64] {
+        self.0.get(place).map_or(&[], Vec::as_slice)
+    }
+}
+
 /// The hosts of the last decision.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
     pub(crate) hosts: Vec<Arc<Host>>,
     free: Vec<Resources>,
     pub(crate) workspaces: Vec<u64>,
+    /// What is free.
+    pub(crate) free_numbers: Numbers,
     /// 1 / capacity, 0 where there is none: a ranking multiplies by it.
-    pub(crate) per_capacity: Vec<[f64; 3]>,
+    pub(crate) per_capacity: Numbers,
     /// What may ever be given out.
     ceiling: Vec<Resources>,
     /// The lesser of free and ceiling: what a request must fit into.
@@ -144,6 +171,14 @@ fn usable(host: &Host) -> Fate {
 }
 
 impl Columns {
+    /// Looks at the hosts before the first decision asks for them, and at all of their labels, up to half of what is kept.
+    pub(crate) fn prepare(&mut self, candidates: &[Candidate]) {
+        let labels: BTreeSet<&str> =
+            candidates.iter().flat_map(|candidate| candidate.host.labels.keys()).map(String::as_str).collect();
+        let labels: Vec<&str> = labels.into_iter().take(COLUMNS_KEPT / 2).collect();
+        self.sync(candidates, &labels);
+    }
+
     /// Brings every row in line with its candidate, and has columns of these labels.
     pub(crate) fn sync(&mut self, candidates: &[Candidate], labels: &[&str]) {
         self.bound();
@@ -162,20 +197,18 @@ impl Columns {
             self.rebuild(candidates, labels);
             return;
         }
-        for (index, candidate) in candidates.iter().enumerate() {
-            let (Some(host), Some(free), Some(workspaces)) =
-                (self.hosts.get(index), self.free.get_mut(index), self.workspaces.get_mut(index))
-            else {
-                continue;
-            };
+        let mut changed = Vec::new();
+        let kept = self.hosts.iter().zip(&self.free).zip(&self.workspaces);
+        for ((index, candidate), ((host, free), workspaces)) in candidates.iter().enumerate().zip(kept) {
+            let same = Arc::ptr_eq(host, &candidate.host) && *free == candidate.free && *workspaces == candidate.workspaces;
+            if !same {
+                changed.push(index);
+            }
+        }
+        for index in changed {
+            let (Some(candidate), Some(host)) = (candidates.get(index), self.hosts.get(index)) else { continue };
             if Arc::ptr_eq(host, &candidate.host) {
-                if *free != candidate.free || *workspaces != candidate.workspaces {
-                    *free = candidate.free;
-                    *workspaces = candidate.workspaces;
-                    if let (Some(room), Some(ceiling)) = (self.room.get_mut(index), self.ceiling.get(index)) {
-                        *room = lesser(candidate.free, *ceiling);
-                    }
-                }
+                self.refill(index, candidate);
             } else if host.name == candidate.host.name {
                 self.replace(index, candidate);
             } else {
@@ -185,14 +218,25 @@ impl Columns {
         }
     }
 
-    /// Everything anew, in one pass: the records are scattered over memory, and each is fetched once.
+    /// Other amounts on the same host.
+    fn refill(&mut self, index: usize, candidate: &Candidate) {
+        set(&mut self.free, index, candidate.free);
+        set(&mut self.workspaces, index, candidate.workspaces);
+        self.free_numbers.set(index, numbers(candidate.free));
+        let room = lesser(candidate.free, self.ceiling(index));
+        set(&mut self.room, index, room);
+    }
+
+    /// Everything anew. The records are scattered over memory: they are read a block at a time, in loops so short that the
+    /// processor fetches those of several hosts at once.
     fn rebuild(&mut self, candidates: &[Candidate], labels: &[&str]) {
         *self = Self::default();
         let count = candidates.len();
         self.hosts.reserve_exact(count);
         self.free.reserve_exact(count);
         self.workspaces.reserve_exact(count);
-        self.per_capacity.reserve_exact(count);
+        self.free_numbers.reserve(count);
+        self.per_capacity.reserve(count);
         self.ceiling.reserve_exact(count);
         self.room.reserve_exact(count);
         self.usable.reserve_exact(count);
@@ -200,20 +244,29 @@ impl Columns {
             labels.iter().map(|label| (*label, LabelColumn::with_capacity(count))).collect();
         let mut sorted = true;
         let mut before: Option<&HostName> = None;
-        for candidate in candidates {
-            let host = &candidate.host;
-            let capacity = host.capacity();
-            let ceiling = capacity.plus(host.foreign.resources);
-            sorted &= before.is_none_or(|before| *before <= host.name);
-            before = Some(&host.name);
-            self.hosts.push(Arc::clone(host));
-            self.free.push(candidate.free);
-            self.workspaces.push(candidate.workspaces);
-            self.per_capacity.push(per(capacity));
-            self.ceiling.push(ceiling);
-            self.room.push(lesser(candidate.free, ceiling));
-            self.usable.push(usable(host));
-            wanted.iter_mut().for_each(|(label, column)| column.push(host, label));
+        for block in candidates.chunks(BLOCK) {
+            self.hosts.extend(block.iter().map(|candidate| Arc::clone(&candidate.host)));
+            for candidate in block {
+                let host = &candidate.host;
+                let capacity = host.capacity();
+                let ceiling = capacity.plus(host.foreign.resources);
+                self.per_capacity.push(per(capacity));
+                self.ceiling.push(ceiling);
+                self.room.push(lesser(candidate.free, ceiling));
+                self.usable.push(usable(host));
+            }
+            for candidate in block {
+                self.free.push(candidate.free);
+                self.free_numbers.push(numbers(candidate.free));
+                self.workspaces.push(candidate.workspaces);
+            }
+            for candidate in block {
+                sorted &= before.is_none_or(|before| *before <= candidate.host.name);
+                before = Some(&candidate.host.name);
+            }
+            for (label, column) in &mut wanted {
+                block.iter().for_each(|candidate| column.push(&candidate.host, label));
+            }
         }
         self.labels = wanted.into_iter().map(|(label, column)| (label.to_owned(), column)).collect();
         self.by_name = (0..u32::try_from(count).unwrap_or(u32::MAX)).collect();
@@ -234,11 +287,9 @@ impl Columns {
         let host = &candidate.host;
         let ceiling = host.ceiling();
         set(&mut self.hosts, index, Arc::clone(host));
-        set(&mut self.free, index, candidate.free);
-        set(&mut self.workspaces, index, candidate.workspaces);
-        set(&mut self.per_capacity, index, per(host.capacity()));
+        self.per_capacity.set(index, per(host.capacity()));
         set(&mut self.ceiling, index, ceiling);
-        set(&mut self.room, index, lesser(candidate.free, ceiling));
+        self.refill(index, candidate);
         set(&mut self.usable, index, usable(host));
         let count = self.hosts.len();
         // Values that no host has any more are forgotten with their column.

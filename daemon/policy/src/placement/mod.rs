@@ -134,14 +134,15 @@ fn search(
             }
         }
     }
-    let mut ranked: Vec<(u32, f64)> =
-        (0_u32..).zip(&fates).filter(|(_, fate)| **fate == Fate::Passes).map(|(index, _)| (index, 0.0)).collect();
-    rank::score(&script.terms, columns, &mut ranked, input);
-    // One pass: scores that are no scores are found, and -0 becomes 0, because they are one score.
+    let scores = rank::scores(&script.terms, columns, input);
+    // Scores that are no scores are found, and -0 becomes 0, because they are one score.
     let mut good = true;
-    for (_, score) in &mut ranked {
-        *score += 0.0;
-        good &= score.is_finite();
+    let mut ranked: Vec<(u32, f64)> = Vec::with_capacity(fates.len());
+    for (index, (fate, score)) in (0_u32..).zip(fates.iter().zip(scores)) {
+        if *fate == Fate::Passes {
+            good &= score.is_finite();
+            ranked.push((index, score + 0.0));
+        }
     }
     if let Some((index, score)) = ranked.iter().find(|(_, score)| !good && !score.is_finite()) {
         let name = columns.hosts.get(*index as usize).map_or("", |host| host.name.as_str());

@@ -1,10 +1,10 @@
 //! The part of a site's placement that needs no script: ranking terms and label conditions, read once per decision from what
 //! the policy gave and evaluated over columns.
 
-use super::columns::{Columns, numbers};
+use super::columns::{Columns, LabelColumn, numbers};
 use crate::suggest;
 use mlua::{Table, Value};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use vws_domain::{PlacementInput, Reservation};
 
 /// Words of the terms, in the manual's order.
@@ -178,46 +178,43 @@ impl Term {
     }
 }
 
-/// Adds to each host's score (index, score) what the terms make of it. The columns of the terms' labels are there.
-pub(crate) fn score(terms: &[Term], columns: &Columns, ranked: &mut [(u32, f64)], input: &PlacementInput) {
+/// Each host's score, by its place in the columns: the terms' sum. The columns of the terms' labels are there. Every host is
+/// scored, those too that the core's filter refused: a scan over columns costs less than a choice at each row.
+pub(crate) fn scores(terms: &[Term], columns: &Columns, input: &PlacementInput) -> Vec<f64> {
+    let mut scores = vec![0.0; columns.hosts.len()];
     for term in terms {
-        add(term, columns, ranked, input);
+        add(term, columns, &mut scores, input);
+    }
+    scores
+}
+
+/// Adds weight * value of each row.
+fn each<T>(scores: &mut [f64], weight: f64, rows: impl IntoIterator<Item = T>, value: impl Fn(T) -> f64) {
+    for (score, row) in scores.iter_mut().zip(rows) {
+        *score += weight * value(row);
     }
 }
 
-fn each(ranked: &mut [(u32, f64)], weight: f64, value: impl Fn(usize) -> f64) {
-    for (index, score) in ranked {
-        *score += weight * value(*index as usize);
-    }
-}
-
-fn add(term: &Term, columns: &Columns, ranked: &mut [(u32, f64)], input: &PlacementInput) {
+fn add(term: &Term, columns: &Columns, scores: &mut [f64], input: &PlacementInput) {
     let weight = term.weight;
-    let asked = numbers(input.request.resources);
-    let amount = |amounts: [f64; 3], place: usize| amounts.get(place).copied().unwrap_or(0.0);
+    let asked = |place: usize| numbers(input.request.resources).get(place).copied().unwrap_or(0.0);
     match &term.measure {
         Measure::FreeRatio(place) => {
-            let asked = amount(asked, *place);
-            each(ranked, weight, |index| {
-                let per = columns.per_capacity.get(index).map_or(0.0, |per| amount(*per, *place));
-                (amount(numbers(columns.free(index)), *place) - asked).max(0.0) * per
-            });
+            let (asked, free, per) = (asked(*place), columns.free_numbers.column(*place), columns.per_capacity.column(*place));
+            each(scores, weight, free.iter().zip(per), |(free, per)| (free - asked).max(0.0) * per);
         }
         Measure::Free(place) => {
-            let asked = amount(asked, *place);
-            each(ranked, weight, |index| (amount(numbers(columns.free(index)), *place) - asked).max(0.0));
+            let asked = asked(*place);
+            each(scores, weight, columns.free_numbers.column(*place), |free| (free - asked).max(0.0));
         }
-        Measure::Workspaces => {
-            each(ranked, weight, |index| columns.workspaces.get(index).map_or(0.0, |count| *count as f64));
-        }
+        Measure::Workspaces => each(scores, weight, &columns.workspaces, |count| *count as f64),
         Measure::Label { label, value } => {
             let Some(column) = columns.label(label) else { return };
             let wanted = value.as_ref().map(|value| column.find(value));
-            each(ranked, weight, |index| {
-                let id = column.ids.get(index).copied().unwrap_or(0);
+            each(scores, weight, &column.ids, |id| {
                 let hit = match wanted {
-                    None => id != 0,
-                    Some(wanted) => wanted == Some(id),
+                    None => *id != 0,
+                    Some(wanted) => wanted == Some(*id),
                 };
                 f64::from(u8::from(hit))
             });
@@ -230,16 +227,11 @@ fn add(term: &Term, columns: &Columns, ranked: &mut [(u32, f64)], input: &Placem
                 .iter()
                 .map(|value| value.trim().parse::<f64>().ok().filter(|number| number.is_finite()).unwrap_or(*missing))
                 .collect();
-            each(ranked, weight, |index| {
-                let id = column.ids.get(index).copied().unwrap_or(0);
-                numbers.get(id as usize).copied().unwrap_or(*missing)
-            });
+            each(scores, weight, &column.ids, |id| numbers.get(*id as usize).copied().unwrap_or(*missing));
         }
         Measure::Placements { by, label } => {
-            let counts = PlacementCounts::of(columns, label.as_deref(), matching(input, by));
-            if !counts.none {
-                each(ranked, weight, |index| counts.at(index));
-            }
+            let column = label.as_deref().and_then(|label| columns.label(label));
+            PlacementCounts::of(columns, column, matching(input, by)).add(scores, weight);
         }
     }
 }
@@ -268,44 +260,39 @@ pub(crate) fn owner(input: &PlacementInput) -> u32 {
 /// How many of some workspaces are on each host, or on the hosts that share its label's value. A host without the label
 /// stands for itself.
 struct PlacementCounts<'a> {
-    none: bool,
-    on_host: HashMap<usize, f64>,
+    /// Hosts that stand for themselves and have any.
+    on_host: BTreeMap<usize, f64>,
+    /// Each host's value id, and how many are on the hosts of each id.
     by_value: Option<(&'a [u32], Vec<f64>)>,
 }
 
 impl<'a> PlacementCounts<'a> {
-    fn of<'b>(columns: &'a Columns, label: Option<&str>, placements: impl Iterator<Item = &'b Reservation>) -> Self {
-        let column = label.and_then(|label| columns.label(label));
-        let mut counts = Self {
-            none: true,
-            on_host: HashMap::new(),
-            by_value: column.map(|column| (column.ids.as_slice(), vec![0.0; column.values.len()])),
-        };
+    fn of<'b>(columns: &Columns, column: Option<&'a LabelColumn>, placements: impl Iterator<Item = &'b Reservation>) -> Self {
+        let mut on_host: BTreeMap<usize, f64> = BTreeMap::new();
+        let mut sums = vec![0.0; column.map_or(0, |column| column.values.len())];
+        let mut any = false;
         for index in placements.filter_map(|placement| placement.host.as_ref()).filter_map(|host| columns.find(host)) {
-            counts.none = false;
-            *counts.on_host.entry(index).or_default() += 1.0;
-            if let Some((ids, sums)) = &mut counts.by_value
-                && let Some(sum) = ids.get(index).and_then(|id| sums.get_mut(*id as usize))
-            {
-                *sum += 1.0;
+            let id = column.and_then(|column| column.ids.get(index)).copied().unwrap_or(0);
+            match sums.get_mut(id as usize) {
+                Some(sum) if id != 0 => {
+                    *sum += 1.0;
+                    any = true;
+                }
+                _ => *on_host.entry(index).or_default() += 1.0,
             }
         }
-        counts
+        Self { on_host, by_value: column.filter(|_| any).map(|column| (column.ids.as_slice(), sums)) }
     }
 
-    #[inline]
-    fn at(&self, index: usize) -> f64 {
+    fn add(&self, scores: &mut [f64], weight: f64) {
         if let Some((ids, sums)) = &self.by_value {
-            let id = ids.get(index).copied().unwrap_or(0);
-            if id != 0 {
-                return sums.get(id as usize).copied().unwrap_or(0.0);
+            each(scores, weight, *ids, |id| sums.get(*id as usize).copied().unwrap_or(0.0));
+        }
+        for (index, count) in &self.on_host {
+            if let Some(score) = scores.get_mut(*index) {
+                *score += weight * count;
             }
         }
-        self.on_this(index)
-    }
-
-    fn on_this(&self, index: usize) -> f64 {
-        self.on_host.get(&index).copied().unwrap_or(0.0)
     }
 }
 
