@@ -3,6 +3,7 @@
 //! Owns: the bridge. It ends when either side does, and holds nothing but its socket and its stream. Must not know: who reads.
 
 use crate::events::{self, Moved};
+use crate::host::APART;
 use crate::machine::Machine;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -25,7 +26,7 @@ const LINGER: Duration = Duration::from_millis(1500);
 /// Opens the console; a session that was open before ends.
 pub fn open(machine: &Machine<'_>) -> Outcome<OwnedFd> {
     let stream = machine
-        .with_domain("open the console", |domain| {
+        .with_domain(APART, |domain| {
             let stream = Stream::new(&domain.connect()?, sys::VIR_STREAM_NONBLOCK)?;
             domain.open_console(None, &stream, sys::VIR_DOMAIN_CONSOLE_FORCE)?;
             Ok(stream)

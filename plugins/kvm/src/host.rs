@@ -8,7 +8,7 @@ use crate::events::{self, Told};
 use crate::machine;
 use crate::probe::Seen;
 use crate::settings::Settings;
-use crate::storage::{Site, Trouble, is_workspace};
+use crate::storage::{Memory, Site, Trouble, is_workspace};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -30,6 +30,8 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fr
 const KEEP_ALIVE: (i32, u32) = (5, 3);
 /// Calls that may hang in libvirt at once before new ones are refused.
 const STUCK_AT_MOST: usize = 32;
+/// What is done on a connection that stays with what was opened on it.
+pub const APART: &str = "open the console";
 /// How often console logs are bounded.
 const TIDY: Duration = Duration::from_secs(20);
 /// How long work that was stopped may take to clean up behind itself before it is left to itself.
@@ -103,6 +105,10 @@ pub struct Host {
     pub probing: Mutex<()>,
     emitter: Emitter,
     link: Mutex<Link>,
+    /// Connections that no call uses now. Each call has one of its own: in libvirt before 10.4 two threads that call over one
+    /// connection can leave behind what crashes the process later (CVE-2024-4418).
+    idle: Arc<Mutex<Vec<Arc<Site>>>>,
+    memory: Arc<Memory>,
     changed: Condvar,
     known: Mutex<HashMap<String, Known>>,
     told: Sender<Told>,
@@ -128,6 +134,8 @@ impl Host {
             probing: Mutex::new(()),
             emitter,
             link: Mutex::new(Link::New),
+            idle: Arc::default(),
+            memory: Arc::default(),
             changed: Condvar::new(),
             known: Mutex::new(HashMap::new()),
             told,
@@ -147,7 +155,16 @@ impl Host {
         self.closing.store(true, Ordering::SeqCst);
         let _thread_gone = self.told.send(Told::Closed("the host was closed".to_owned()));
         *lock(&self.link) = Link::Down(Failure::new(codes::UNREACHABLE, "the host was closed").about(self.object()));
+        self.let_go();
         self.changed.notify_all();
+    }
+
+    /// Closes the connections that no call uses. Each says farewell to its host, which may not answer: that is waited for elsewhere.
+    fn let_go(&self) {
+        let idle = std::mem::take(&mut *lock(&self.idle));
+        let _closed_here = std::thread::Builder::new()
+            .name("libvirt-close".to_owned())
+            .spawn(move || catch_unwind(AssertUnwindSafe(|| drop(idle))).is_ok());
     }
 
     /// How the host is named in failures.
@@ -230,7 +247,8 @@ impl Host {
         object: &str,
         work: impl FnOnce(&Site, &Gauge) -> Result<T, Trouble> + Send + 'static,
     ) -> Outcome<T> {
-        let site = self.site()?;
+        // The connection that listens is up: others can be had.
+        self.site()?;
         if self.stuck.load(Ordering::Relaxed) >= STUCK_AT_MOST {
             return Err(Failure::new(codes::UNREACHABLE, format!("{STUCK_AT_MOST} calls hang in libvirt"))
                 .about(self.object())
@@ -242,11 +260,21 @@ impl Host {
         stuck.fetch_add(1, Ordering::Relaxed);
         let gauge = Arc::new(Gauge::default());
         let theirs = Arc::clone(&gauge);
+        let (idle, memory, settings) = (Arc::clone(&self.idle), Arc::clone(&self.memory), self.settings.clone());
+        let keep = what != APART;
         let spawned = std::thread::Builder::new().name("libvirt-call".to_owned()).spawn(move || {
             // The crate panics when libvirt refuses to free an object: that ends here, not in the daemon.
             let result = catch_unwind(AssertUnwindSafe(|| {
+                let lent = lock(&idle).pop();
+                let site = match lent.filter(|site| site.is_alive().unwrap_or(false)) {
+                    Some(site) => site,
+                    None => Arc::new(open_site(&settings, memory).map_err(|(_, trouble)| trouble)?),
+                };
                 let result = work(&site, &theirs);
-                drop(site);
+                // What is not alive any more, or still has a stream, is closed by whoever drops it last.
+                if keep && site.is_alive().unwrap_or(false) {
+                    lock(&idle).push(site);
+                }
                 result
             }));
             stuck.fetch_sub(1, Ordering::Relaxed);
@@ -421,20 +449,23 @@ impl Drop for Busy {
     }
 }
 
+/// Connects and finds the pool. A failure says whether the connection itself did not come about.
+fn open_site(settings: &Settings, memory: Arc<Memory>) -> Result<Site, (bool, Trouble)> {
+    let connection = Connect::open(Some(&settings.uri)).map_err(|error| (true, error.into()))?;
+    // The test and local drivers know no keep-alive; they need none.
+    let _optional = connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1);
+    Site::open(connection, settings, memory).map_err(|trouble| (false, trouble))
+}
+
 /// Connects and finds the pool, no longer than the settings allow. An attempt that hangs keeps its thread and nothing else.
-fn connect(settings: &Settings, object: &str) -> Outcome<Site> {
+fn connect(settings: &Settings, memory: Arc<Memory>, object: &str) -> Outcome<Site> {
     let (answer, answered) = mpsc::sync_channel(1);
     let (asked, deadline) = (settings.clone(), Duration::from_millis(settings.connect_deadline_ms));
     let uri = &settings.uri;
     std::thread::Builder::new()
         .name("libvirt-connect".to_owned())
         .spawn(move || {
-            let opened = catch_unwind(AssertUnwindSafe(|| {
-                let connection = Connect::open(Some(&asked.uri)).map_err(|error| (true, error.into()))?;
-                // The test and local drivers know no keep-alive; they need none.
-                let _optional = connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1);
-                Site::open(connection, &asked).map_err(|trouble| (false, trouble))
-            }));
+            let opened = catch_unwind(AssertUnwindSafe(|| open_site(&asked, memory)));
             // Nobody waits any more: the connection is closed here.
             let _late = catch_unwind(AssertUnwindSafe(|| answer.send(opened)));
         })
@@ -469,7 +500,7 @@ fn keep(host: &Weak<Host>, hear: &Receiver<Told>) {
             return;
         }
         let object = strong.object();
-        let linked = connect(&strong.settings, &object).and_then(|site| {
+        let linked = connect(&strong.settings, Arc::clone(&strong.memory), &object).and_then(|site| {
             events::subscribe(&site, &strong.told).map_err(|error| errors::libvirt(&error, "subscribe to events", &object))?;
             Ok(site)
         });
@@ -494,6 +525,7 @@ fn keep(host: &Weak<Host>, hear: &Receiver<Told>) {
                 if !strong.set_link(Link::Down(failure)) {
                     return;
                 }
+                strong.let_go();
                 strong.emitter.emit(&PluginEvent::Host { host: strong.name.clone(), up: false, reason });
                 told_down = true;
             }

@@ -16,6 +16,7 @@ use crate::{bundle, events};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use virt::connect::Connect;
 use virt::domain::{Domain, MigrateParameters};
 use virt::enumutil::Enum;
 use virt_sys as sys;
@@ -121,6 +122,7 @@ impl Machine<'_> {
             .about(self.object())
             .remedy("migrate it to a host with the same accelerator"));
         }
+        let own_uri = self.host.settings.uri.clone();
         let (kind, arch) = (seen.domain_type(), seen.arch.clone());
         let (machine, shared, rate) = (args.machine.clone(), args.offer.shared, args.mib_per_second);
         let moved = self.pump("migrate the machine", move |site, workspace, gauge| {
@@ -168,7 +170,7 @@ impl Machine<'_> {
                 let definition = definition()?;
                 (parameters.persist_xml, parameters.dest_xml) = (Some(definition.clone()), Some(definition));
                 let parameters = parameters.clone();
-                match watched(&domain, gauge, || Ok(domain.migrate_to_uri3(Some(&offer.uri), parameters, flags)?)) {
+                match watched(&own_uri, workspace, gauge, || Ok(domain.migrate_to_uri3(Some(&offer.uri), parameters, flags)?)) {
                     // The balloon moved between the look and the begin.
                     Err(Trouble::Libvirt(error)) if attempts < ATTEMPTS && error.message().contains("current memory") => {}
                     other => return other,
@@ -301,7 +303,11 @@ fn tell(domain: &Domain, gauge: &Gauge) {
 }
 
 /// Does the long `work` of a domain; another thread tells how far it is, and gives it up when the call is given up.
-fn watched(domain: &Domain, gauge: &Gauge, work: impl FnOnce() -> Result<(), Trouble>) -> Result<(), Trouble> {
+/// It does so over a connection of its own.
+fn watched(uri: &str, workspace: &str, gauge: &Gauge, work: impl FnOnce() -> Result<(), Trouble>) -> Result<(), Trouble> {
+    let apart = Connect::open(Some(uri))?;
+    let Some(domain) = find(&apart, workspace)? else { return Ok(()) };
+    let domain = &domain;
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {

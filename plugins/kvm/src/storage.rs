@@ -27,7 +27,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use virt::connect::Connect;
 use virt::error::{Error, ErrorNumber};
@@ -131,6 +131,12 @@ pub struct Site {
     pool: StoragePool,
     /// The pool's folder, as the host sees it.
     pub folder: String,
+    memory: Arc<Memory>,
+}
+
+/// What is remembered of a host's storage, whichever connection saw it.
+#[derive(Default)]
+pub struct Memory {
     /// What is known of images, which never change: by digest and format.
     images: Mutex<HashMap<(String, String), Header>>,
     rotated: Mutex<HashMap<String, Instant>>,
@@ -212,7 +218,7 @@ fn pool_name(folder: &str) -> String {
 
 impl Site {
     /// The pool of the settings on this connection: found, or defined; and active.
-    pub fn open(connection: Connect, settings: &Settings) -> Result<Self, Trouble> {
+    pub fn open(connection: Connect, settings: &Settings, memory: Arc<Memory>) -> Result<Self, Trouble> {
         let pool = match (&settings.pool, &settings.directory) {
             (Some(name), _) => connection.lookup_storage_pool_by_name(name).map_err(|error| {
                 Failure::new(codes::NOT_FOUND, format!("its libvirt has no storage pool `{name}`: {}", error.message()))
@@ -244,7 +250,7 @@ impl Site {
                 .remedy(format!("use a pool whose volumes are files: {}", FILE_POOLS.join(", ")))
                 .into());
         }
-        Ok(Self { connection, pool, folder, images: Mutex::new(HashMap::new()), rotated: Mutex::new(HashMap::new()) })
+        Ok(Self { connection, pool, folder, memory })
     }
 
     fn pool_at(connection: &Connect, folder: &str) -> Result<StoragePool, Trouble> {
@@ -370,7 +376,7 @@ impl Site {
         for (_name, volume) in self.volumes()?.iter().filter(|(name, _)| name.starts_with(&prefix)) {
             none_if_missing(volume.delete(0))?;
         }
-        lock(&self.rotated).remove(workspace);
+        lock(&self.memory.rotated).remove(workspace);
         Ok(())
     }
 
@@ -487,7 +493,7 @@ impl Site {
         if stored != size_bytes {
             return Err(wrong(stored).into());
         }
-        lock(&self.images).retain(|(known, _), _| known != digest);
+        lock(&self.memory.images).retain(|(known, _), _| known != digest);
         self.create(&names::done(digest), 0, "raw", None).map(drop)
     }
 
@@ -536,7 +542,7 @@ impl Site {
                 return Err(used(name.strip_prefix("vws-").unwrap_or(name)).into());
             }
         }
-        lock(&self.images).retain(|(known, _), _| known != digest);
+        lock(&self.memory.images).retain(|(known, _), _| known != digest);
         for name in [names::done(digest), names::image(digest), names::put(digest)] {
             self.remove(&name)?;
         }
@@ -555,7 +561,7 @@ impl Site {
                 .into());
         }
         let key = (digest.to_owned(), format.to_owned());
-        let known = lock(&self.images).get(&key).cloned();
+        let known = lock(&self.memory.images).get(&key).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
@@ -576,7 +582,7 @@ impl Site {
         } else {
             Header::raw(self.length(&volume)?)
         };
-        lock(&self.images).insert(key, header.clone());
+        lock(&self.memory.images).insert(key, header.clone());
         Ok(header)
     }
 
@@ -677,10 +683,10 @@ impl Site {
         let Some(newest) = self.seek(&name)? else { return Ok(LogDoc::default()) };
         let half = keep_bytes / 2;
         let mut older = None;
-        let due = lock(&self.rotated).get(workspace).is_none_or(|at| at.elapsed() >= ROTATED);
+        let due = lock(&self.memory.rotated).get(workspace).is_none_or(|at| at.elapsed() >= ROTATED);
         if due {
             self.refresh()?;
-            lock(&self.rotated).insert(workspace.to_owned(), Instant::now());
+            lock(&self.memory.rotated).insert(workspace.to_owned(), Instant::now());
         }
         let mut omitted_bytes = 0;
         for part in [3, 2, 1, 0].map(|n| format!("{name}.{n}")) {
