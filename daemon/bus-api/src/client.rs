@@ -52,6 +52,10 @@ pub trait Manager {
     fn list_hosts(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
     /// A page of the jobs that the caller may see, and the cursor of the next.
     fn list_jobs(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
+    /// A page of the figures of workspaces that the caller may see, and the cursor of the next.
+    fn stats(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
+    /// The site in the Prometheus text format.
+    fn metrics(&self, options: &Args<'_>) -> zbus::Result<String>;
     /// Recorded decisions, newest first.
     fn decisions(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
     /// From now on this connection gets signals.

@@ -310,6 +310,8 @@ pub const METHODS: &[Method] = &[
     method(names::MANAGER, "ListImages", &[("filter", IMAGES_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
     method(names::MANAGER, "ListHosts", &[("filter", HOSTS_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
     method(names::MANAGER, "ListJobs", &[("filter", JOBS_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
+    method(names::MANAGER, "Stats", &[("filter", LIST_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
+    method(names::MANAGER, "Metrics", &[], NONE),
     method(names::MANAGER, "Decisions", &[("filter", DECISIONS_FILTER)], &[key(LIMIT, "t")]),
     method(names::MANAGER, "Subscribe", &[], NONE),
     method(names::MANAGER, "Unsubscribe", &[], NONE),

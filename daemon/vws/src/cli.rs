@@ -56,6 +56,8 @@ pub(crate) enum Verb {
     List(verbs::list::List),
     /// Show everything about a workspace
     Info(verbs::info::Info),
+    /// Show what the machines do: CPU, memory, disks, networks
+    Top(verbs::top::Top),
     /// Start stopped workspaces
     Start(verbs::start::Start),
     /// Ask guests to shut down; force them off after a time
@@ -132,7 +134,7 @@ pub(crate) enum Verb {
     Doctor(verbs::doctor::Doctor),
     /// Show used and reserved minutes, and what is held, by user and group
     Usage(verbs::usage::Usage),
-    /// For administrators: backup
+    /// For administrators: backup, metrics
     #[command(subcommand)]
     Admin(verbs::admin::Admin),
     /// Print a completion script for a shell

@@ -29,6 +29,8 @@ pub(crate) enum Noun {
     Images,
     Hosts,
     Jobs,
+    /// Figures of workspaces.
+    Stats,
 }
 
 /// Every object of a kind that fits a filter and that the caller may see.
@@ -46,6 +48,7 @@ pub(crate) async fn list(context: &Context, noun: Noun, filter: &Args<'_>) -> Re
             Noun::Images => manager.list_images(filter, &options).await?,
             Noun::Hosts => manager.list_hosts(filter, &options).await?,
             Noun::Jobs => manager.list_jobs(filter, &options).await?,
+            Noun::Stats => manager.stats(filter, &options).await?,
         };
         all.extend(page.iter().map(Record::new));
         if next.is_empty() || next == cursor {

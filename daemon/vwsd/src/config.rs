@@ -22,6 +22,8 @@ pub struct File {
     pub policy: PolicyFile,
     /// Operations.
     pub operate: OperateFile,
+    /// Metrics.
+    pub metrics: MetricsFile,
     /// Plugins, by name.
     pub plugins: BTreeMap<String, PluginFile>,
     /// Hosts, by name. They are added when the daemon first sees them; later changes in the file are applied at a start.
@@ -84,8 +86,22 @@ pub struct OperateFile {
     pub probe_seconds: Option<u64>,
     /// How often each host is asked what it runs, in seconds. Default 30.
     pub reconcile_seconds: Option<u64>,
+    /// How often each host is asked, in one call, for the figures of all its machines, in seconds; 0: never. Default 10.
+    pub stats_seconds: Option<u64>,
     /// Ended jobs are shown for so long, in hours. Default 24.
     pub jobs_kept_hours: Option<u64>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MetricsFile {
+    /// File that the metrics are written to. Default: none.
+    pub file: Option<PathBuf>,
+    /// How often, in seconds. Default 15.
+    pub seconds: Option<u64>,
+    /// Workspaces whose own figures are told, at most. Default 1000.
+    pub workspaces: Option<usize>,
 }
 
 /// `[plugins.NAME]`
@@ -275,6 +291,8 @@ pub struct Admission {
     pub charge_minutes: u64,
     /// Folders below which any user may name an image by path.
     pub image_directories: Vec<PathBuf>,
+    /// Workspaces whose own figures the metrics tell, at most.
+    pub metrics_workspaces: usize,
 }
 
 impl Admission {

@@ -6,6 +6,7 @@
 //! Must not know: D-Bus, plugins, what a policy is.
 
 use crate::env::Env;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -165,8 +166,19 @@ pub struct Core {
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Decisions that were recorded since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Those that permitted.
+    pub permitted: u64,
+    /// Those that refused.
+    pub refused: u64,
+}
+
 /// What the core's thread, the store's callback and readers share.
 struct Shared {
+    permitted: AtomicU64,
+    refused: AtomicU64,
     committed: RwLock<Site>,
     events: broadcast::Sender<Arc<Event>>,
     queued: mpsc::UnboundedSender<JobId>,
@@ -190,6 +202,8 @@ impl Core {
     pub fn start(store: Arc<Store>, site: Site, env: Arc<Env>, queued: mpsc::UnboundedSender<JobId>) -> Result<Arc<Self>> {
         let (work, inbox) = std::sync::mpsc::channel::<Work>();
         let shared = Arc::new(Shared {
+            permitted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             committed: RwLock::new(site.clone()),
             events: broadcast::channel(EVENT_QUEUE).0,
             queued,
@@ -249,6 +263,13 @@ impl Core {
     /// Reads the committed projection under a short lock.
     pub fn read<R>(&self, look: impl FnOnce(&Site) -> R) -> R {
         look(&self.shared.committed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Decisions that were recorded since the daemon started.
+    #[must_use]
+    pub fn decisions(&self) -> Decisions {
+        let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Decisions { permitted: now(&self.shared.permitted), refused: now(&self.shared.refused) }
     }
 
     /// Committed events from now on.
@@ -348,6 +369,10 @@ impl Shared {
                     let _ = self.queued.send(job.id);
                 }
                 Change::PutWorkspace(_) => self.leases_changed.notify_one(),
+                Change::PutDecision(decision) => {
+                    let counter = if decision.permitted { &self.permitted } else { &self.refused };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
                 _ => {}
             }
         }

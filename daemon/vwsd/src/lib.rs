@@ -120,12 +120,17 @@ async fn serve(options: Options) -> Result<()> {
             lease_grace_seconds: file.lease.grace_seconds.unwrap_or(120),
             charge_minutes,
             image_directories: file.image_directories.clone(),
+            metrics_workspaces: file.metrics.workspaces.unwrap_or(service::METRICS_WORKSPACES),
         },
     });
     let operating = tokio::spawn(operate.run(queued, backend_events));
     let (poke, pokes) = mpsc::unbounded_channel();
     let watching = tokio::spawn(reload::watch(policies, Arc::clone(&core), Arc::clone(&store), pokes));
     let admin_group = file.admin_group.clone().unwrap_or_else(|| "vws-admin".to_owned());
+    let metrics = file.metrics.file.clone().map(|path| {
+        let every = Duration::from_secs(file.metrics.seconds.unwrap_or(15).max(1));
+        tokio::spawn(service::write_metrics(Arc::clone(&service), service::MetricsFile { path, every }))
+    });
     let mut bus = bus::serve(Arc::clone(&service), &options.bus, uid, &admin_group).await?;
     tracing::info!(bus = options.bus, "ready");
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
@@ -146,6 +151,9 @@ async fn serve(options: Options) -> Result<()> {
     bus.shutdown().await;
     watching.abort();
     watched.abort();
+    if let Some(metrics) = metrics {
+        metrics.abort();
+    }
     operating.abort();
     backends.shutdown().await;
     core.stop();
@@ -190,6 +198,11 @@ fn operate_limits(file: &File) -> OperateLimits {
     limits.long_deadline = named.long_call_seconds.map_or(limits.long_deadline, Duration::from_secs);
     limits.probe_deadline = named.probe_seconds.map_or(limits.probe_deadline, Duration::from_secs);
     limits.reconcile_every = named.reconcile_seconds.map_or(limits.reconcile_every, Duration::from_secs);
+    limits.stats_every = match named.stats_seconds {
+        Some(0) => None,
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => limits.stats_every,
+    };
     limits.jobs_kept = named.jobs_kept_hours.map_or(limits.jobs_kept, |hours| Duration::from_secs(hours.saturating_mul(3600)));
     limits
 }

@@ -36,6 +36,8 @@ use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
 
 /// What the simulated hypervisor calls itself.
 const HYPERVISOR: &str = concat!("sim ", env!("CARGO_PKG_VERSION"));
+/// What a guest reads from its disk when it boots, in bytes.
+const BOOT_BYTES: u64 = 1024 * 1024;
 /// Size of a disk that `save_disk` writes, in bytes.
 const SAVED_DISK_BYTES: u64 = 1024 * 1024;
 
@@ -695,12 +697,19 @@ impl Backend for Sim {
         let workspaces = machines
             .iter()
             .filter(|machine| matches!(machine.state, MachineState::Running | MachineState::Paused))
-            .map(|machine| MachineStats {
-                workspace: machine.doc.workspace.clone(),
-                // A guest works for a hundredth of each of its counts.
-                cpu_time_ns: Some(machine.counted().saturating_mul(TICK_MS * 10_000)),
-                memory_mib: Some(machine.doc.memory_mib),
-                ..MachineStats::default()
+            .map(|machine| {
+                // A guest works for a hundredth of each of its counts, writes it down and sends it.
+                let count = machine.counted();
+                MachineStats {
+                    workspace: machine.doc.workspace.clone(),
+                    cpu_time_ns: Some(count.saturating_mul(TICK_MS * 10_000)),
+                    memory_mib: Some(machine.doc.memory_mib),
+                    resident_mib: Some(machine.doc.memory_mib / 2),
+                    disk_read_bytes: Some(BOOT_BYTES),
+                    disk_written_bytes: Some(count.saturating_mul(512)),
+                    net_received_bytes: None,
+                    net_sent_bytes: Some(count.saturating_mul(64)),
+                }
             })
             .collect();
         Ok(HostStats { workspaces })

@@ -76,6 +76,8 @@ pub struct Settings {
     pub fail: Vec<Fail>,
     /// Calls that hang.
     pub hang: Vec<Hang>,
+    /// Each call is noted, as a line with its method, in the file `calls` of the host's folder in `directory`.
+    pub journal: bool,
     /// The process aborts when this method is called, before anything is done: once, which a file in `directory` remembers.
     pub die: Option<String>,
     /// The same, after everything was done and before the answer.
@@ -138,6 +140,7 @@ impl Default for Settings {
             deaf_guests: false,
             fail: Vec::new(),
             hang: Vec::new(),
+            journal: false,
             die: None,
             die_after: None,
         }
@@ -203,7 +206,7 @@ impl Settings {
                 "cannot": { "type": "object", "propertyNames": { "enum": CAPABILITIES }, "additionalProperties": { "type": "string" } },
                 "accelerator": { "type": "string" }, "cpus": names, "machine_types": names, "networks": names, "bridges": names,
                 "storage": { "type": "string", "minLength": 1 }, "migrate_mib_per_second": amount,
-                "deaf_guests": { "type": "boolean" },
+                "deaf_guests": { "type": "boolean" }, "journal": { "type": "boolean" },
                 "fail": { "type": "array", "items": {
                     "type": "object", "required": ["method"], "additionalProperties": false,
                     "properties": {

@@ -1,4 +1,7 @@
-//! The trouble that a host is told to make: latency, failures, hangs, deaths.
+//! The trouble that a host is told to make: latency, failures, hangs, deaths; and, while it runs, its cable.
+//!
+//! A host with a `directory` is unreachable as long as the file `cable` is in its folder there. What stands in it says how: nothing or
+//! `refused` (it answers at once that it is not there), `silent` (no answer; a cancel ends the call), `deaf` (not even that does).
 
 use crate::settings::Settings;
 use std::collections::HashMap;
@@ -23,6 +26,8 @@ pub struct Ordeal {
     /// Whether a cancel ends the hang.
     hang: Option<bool>,
     die: Option<PathBuf>,
+    cable: Option<PathBuf>,
+    host: String,
 }
 
 impl Trouble {
@@ -46,6 +51,9 @@ impl Trouble {
         let count = self.counts.entry(method.to_owned()).or_insert(0);
         *count += 1;
         let count = *count;
+        if settings.journal {
+            journal(settings, host, method);
+        }
         let mut failure = None;
         for rule in settings.fail.iter().filter(|rule| rule.method == method) {
             let hit = match (rule.nth, rule.probability) {
@@ -71,9 +79,19 @@ impl Trouble {
             latency: Duration::from_millis(settings.latency_ms),
             failure,
             hang,
+            cable: settings.directory.as_ref().map(|directory| directory.join(host).join("cable")),
+            host: host.to_owned(),
             die: if settings.die.as_deref() == Some(method) { marker(settings, host, method, "before") } else { None },
         }
     }
+}
+
+/// Notes a call in the host's folder, for who counts them. What cannot be noted is not: the call itself is not about that.
+fn journal(settings: &Settings, host: &str, method: &str) {
+    use std::io::Write;
+    let Some(path) = settings.directory.as_ref().map(|directory| directory.join(host).join("calls")) else { return };
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    let _noted = file.and_then(|mut file| file.write_all(format!("{method}\n").as_bytes()));
 }
 
 fn marker(settings: &Settings, host: &str, method: &str, when: &str) -> Option<PathBuf> {
@@ -81,10 +99,29 @@ fn marker(settings: &Settings, host: &str, method: &str, when: &str) -> Option<P
 }
 
 impl Ordeal {
+    /// Waits or fails while the cable is cut.
+    fn reach(&self, call: &Call) -> Result<(), Failure> {
+        let Some(cable) = &self.cable else { return Ok(()) };
+        loop {
+            match std::fs::read_to_string(cable).as_deref().map(str::trim) {
+                Err(_) => return Ok(()),
+                Ok("silent") => call.check()?,
+                Ok("deaf") => {}
+                Ok(_) => {
+                    return Err(Failure::new(codes::UNREACHABLE, "its cable is cut")
+                        .about(format!("host `{}`", self.host))
+                        .remedy("remove the file `cable` from its folder")
+                        .retry(Retry::Later));
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Goes through it.
     pub fn endure(self, call: &Call) -> Result<(), Failure> {
-        if let Some(marker) = self.die {
-            die_once(&marker);
+        if let Some(marker) = &self.die {
+            die_once(marker);
         }
         match self.hang {
             Some(true) => loop {
@@ -96,7 +133,10 @@ impl Ordeal {
             },
             None => {}
         }
+        self.reach(call)?;
         wait(call, self.latency)?;
+        // It may have been cut meanwhile.
+        self.reach(call)?;
         self.failure.map_or(Ok(()), Err)
     }
 }

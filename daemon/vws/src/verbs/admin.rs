@@ -19,11 +19,22 @@ pub(crate) enum Admin {
         /// The new file
         file: PathBuf,
     },
+    /// Print the site in numbers, in the Prometheus text format
+    Metrics,
 }
 
 /// Does it.
 pub(crate) async fn run(context: &Context, verb: &Admin) -> Result<()> {
-    let Admin::Backup { file } = verb;
+    match verb {
+        Admin::Backup { file } => back_up(context, file).await,
+        Admin::Metrics => {
+            let text = context.client.manager().await?.metrics(&Args::new()).await?;
+            context.emit(&json!({ "text": text }), || text.clone())
+        }
+    }
+}
+
+async fn back_up(context: &Context, file: &Path) -> Result<()> {
     let failed = |error: std::io::Error| {
         Failure::of_kind("InvalidArgument", format!("file `{}`: cannot be made: {error}; name a new file", file.display()))
     };

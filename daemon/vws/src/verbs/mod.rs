@@ -36,6 +36,7 @@ pub(crate) mod serialize;
 pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod top;
 pub(crate) mod usage;
 pub(crate) mod wait;
 pub(crate) mod watch;
@@ -64,6 +65,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Launch(verb) => launch::run(c, &verb).await,
         Verb::List(verb) => list::run(c, &verb).await,
         Verb::Info(verb) => info::run(c, &verb).await,
+        Verb::Top(verb) => top::run(c, &verb).await,
         Verb::Start(verb) => start::run(c, &verb).await,
         Verb::Stop(verb) => stop::run(c, &verb).await,
         Verb::Reboot(verb) => reboot::run(c, &verb).await,

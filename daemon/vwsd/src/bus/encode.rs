@@ -3,12 +3,14 @@
 //! The words of keys are the contract's; what they mean is written in its interface files.
 
 use super::limits;
+use crate::operate::Figures;
 use crate::service::{Charged, Finding, ShownBundle, ShownDecision, UsageReport};
 use std::collections::BTreeMap;
 use vws_bus::path;
 use vws_domain::{
     Account, Bundle, BundleFile, Decision, Departure, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId,
-    Lease, NetworkName, Nic, NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Verdict, Way, Workspace, WorkspaceId,
+    Lease, NetworkName, Nic, NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Timestamp, Verdict, Way, Workspace,
+    WorkspaceId,
 };
 use vws_policy::Problem;
 use zbus::{ObjectPath, Variant};
@@ -285,6 +287,37 @@ pub fn description<'a>(
         ]);
         map.insert("bundle", bundle.into());
     }
+    map
+}
+
+/// What a workspace's machine does; what is not known is left out.
+pub fn figures<'a>(of: &'a Workspace, figures: &Figures, now: Timestamp) -> Map<'a> {
+    let mut map = Map::from([
+        ("workspace", workspace(of.id).into()),
+        ("name", text(&of.spec.name)),
+        ("owner", of.owner.into()),
+        ("state", of.state.name().into()),
+        ("host", of.host.as_ref().map_or("", |host| host.as_str()).into()),
+        ("vcpus", of.resources.vcpus.into()),
+        ("at", figures.at.0.into()),
+        ("age-ms", (now.0.saturating_sub(figures.at.0) / 1000).into()),
+    ]);
+    let sums = &figures.sums;
+    let amounts = [
+        ("cpu-time-ms", sums.cpu_time_ns.map(|ns| ns / 1_000_000)),
+        ("memory-mib", sums.memory_mib),
+        ("resident-mib", sums.resident_mib),
+        ("disk-read-bytes", sums.disk_read_bytes),
+        ("disk-written-bytes", sums.disk_written_bytes),
+        ("net-received-bytes", sums.net_received_bytes),
+        ("net-sent-bytes", sums.net_sent_bytes),
+        ("disk-read-bytes-per-second", figures.disk_read_rate),
+        ("disk-written-bytes-per-second", figures.disk_written_rate),
+        ("net-received-bytes-per-second", figures.net_received_rate),
+        ("net-sent-bytes-per-second", figures.net_sent_rate),
+    ];
+    map.extend(amounts.into_iter().filter_map(|(name, amount)| Some((name, amount?.into()))));
+    map.extend(figures.cpu_percent.map(|percent| ("cpu-percent", percent.into())));
     map
 }
 

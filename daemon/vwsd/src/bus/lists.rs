@@ -2,6 +2,7 @@
 //! id, a page at a time. One way of paging for all: a page ends when it is full or when it has looked at enough.
 
 use super::call::{Call, Reply};
+use super::encode::{self, Map};
 use super::keys::{Dict, Keys};
 use super::value::{Properties, Value};
 use super::{State, limits};
@@ -104,16 +105,46 @@ pub fn chosen(call: &Call, given: Dict, most: usize) -> Result<Vec<Arc<Workspace
 /// `Manager.List`.
 pub async fn workspaces(call: Call) -> Reply {
     let (given, options): (Dict, Dict) = call.arguments()?;
+    let filter = list_filter(given)?;
+    page(call, &filter, options, &workspace_order()).await
+}
+
+/// `Manager.Stats`: the workspaces of which there are figures, with their figures.
+pub async fn stats(call: Call) -> Reply {
+    let (given, options): (Dict, Dict) = call.arguments()?;
+    let filter = list_filter(given)?;
+    let service = &call.state.service;
+    let figures = |value: &Value| match value {
+        Value::Workspace(workspace) => service.figures(workspace),
+        _ => None,
+    };
+    let takes = |value: &Value| filter.takes(value) && figures(value).is_some();
+    let (found, next) = walk(&call, takes, options, &workspace_order()).await?;
+    let now = service.env.now();
+    let found: Vec<Map<'_>> = found
+        .iter()
+        .filter_map(|value| match value {
+            // Asked once more: what stands in the answer is never older than what was looked at.
+            Value::Workspace(workspace) => Some(encode::figures(workspace, &service.figures(workspace)?, now)),
+            _ => None,
+        })
+        .collect();
+    call.reply(&(found, next))
+}
+
+fn list_filter(given: Dict) -> Result<Filter> {
     let mut given = Keys::new("filter", given, &[keys::LIST_FILTER])?;
-    let filter = workspaces_filter(&mut given)?;
-    let order = Order {
+    workspaces_filter(&mut given)
+}
+
+fn workspace_order() -> Order<WorkspaceId> {
+    Order {
         parse: WorkspaceId::parse,
         after: |state, cursor, most| {
             let chunk: Vec<_> = state.service.read(|site| site.workspaces_after(cursor.copied()).take(most).cloned().collect());
             chunk.into_iter().map(|workspace| (workspace.id, Value::Workspace(workspace))).collect()
         },
-    };
-    page(call, &filter, options, &order).await
+    }
 }
 
 /// `Manager.ListImages`.
@@ -179,6 +210,18 @@ pub async fn jobs(call: Call) -> Reply {
 
 /// A page: as many visible ones as `limit`, or as were found among [`limits::LOOKED_AT`].
 async fn page<K: Clone + ToString>(call: Call, filter: &Filter, options: Dict, order: &Order<K>) -> Reply {
+    let (found, next) = walk(&call, |value| filter.takes(value), options, order).await?;
+    let found: Vec<Properties<'_>> = found.iter().map(listed).collect();
+    call.reply(&(found, next))
+}
+
+/// The visible ones of a page, and the cursor of the next.
+async fn walk<K: Clone + ToString>(
+    call: &Call,
+    takes: impl Fn(&Value) -> bool,
+    options: Dict,
+    order: &Order<K>,
+) -> Result<(Vec<Value>, String)> {
     let mut options = call.options(names::MANAGER, options)?;
     let limit = usize::try_from(options.limit(names::LIST_LIMIT, names::LIST_LIMIT_MAX)?).unwrap_or(usize::MAX);
     let mut cursor = match options.text(keys::CURSOR).filter(|cursor| !cursor.is_empty()) {
@@ -203,7 +246,7 @@ async fn page<K: Clone + ToString>(call: Call, filter: &Filter, options: Dict, o
                 return ControlFlow::Break(());
             }
             cursor = Some(id);
-            if filter.takes(&value) && value.visible(&call.state, &call.caller) {
+            if takes(&value) && value.visible(&call.state, &call.caller) {
                 found.push(value);
             }
             ControlFlow::Continue(())
@@ -212,8 +255,7 @@ async fn page<K: Clone + ToString>(call: Call, filter: &Filter, options: Dict, o
         tokio::task::yield_now().await;
     }
     let next = cursor.filter(|_| more).map(|id| id.to_string()).unwrap_or_default();
-    let found: Vec<Properties<'_>> = found.iter().map(listed).collect();
-    call.reply(&(found, next))
+    Ok((found, next))
 }
 
 fn listed(value: &Value) -> Properties<'_> {

@@ -27,6 +27,8 @@ pub const METHODS: &[Method] = &[
     Method { name: "ListImages", run: |call| later(lists::images(call)) },
     Method { name: "ListHosts", run: |call| later(lists::hosts(call)) },
     Method { name: "ListJobs", run: |call| later(lists::jobs(call)) },
+    Method { name: "Stats", run: |call| later(lists::stats(call)) },
+    Method { name: "Metrics", run: |call| later(metrics(call)) },
     Method { name: "Decisions", run: |call| later(decisions(call)) },
     // At once, in the order of the calls: what a client starts after it has subscribed, it is told of.
     Method { name: "Subscribe", run: |call| now(subscribe(&call)) },
@@ -253,6 +255,13 @@ async fn usage(call: Call) -> Reply {
     let accounts: Vec<Map<'_>> =
         report.accounts.iter().map(|(charged, account)| encode::account(&report, charged, account)).collect();
     call.reply(&(accounts,))
+}
+
+async fn metrics(call: Call) -> Reply {
+    let (options,): (Dict,) = call.arguments()?;
+    call.options(names::MANAGER, options)?;
+    let text = call.state.service.metrics(&call.caller).await?;
+    call.reply(&(text,))
 }
 
 #[cfg(test)]

@@ -107,13 +107,21 @@ impl Operate {
         let operate = Arc::clone(self);
         let name = name.clone();
         tokio::spawn(async move {
-            while operate.core.read(|site| site.host(&name).is_some()) {
-                operate.look_at(&name).await;
-                tokio::select! {
-                    () = tokio::time::sleep(operate.limits.reconcile_every) => {}
-                    () = standing.look_now.notified() => {}
+            let looking = async {
+                while operate.core.read(|site| site.host(&name).is_some()) {
+                    operate.look_at(&name).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(operate.limits.reconcile_every) => {}
+                        () = standing.look_now.notified() => {}
+                    }
                 }
+            };
+            // Asked for figures as long as it is watched.
+            tokio::select! {
+                () = looking => {}
+                () = operate.ask_stats(&name) => {}
             }
+            operate.stats.forget(&name);
             operate.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
         });
     }

@@ -23,6 +23,7 @@ mod resize;
 mod restore;
 mod serialize;
 mod snapshot;
+mod stats;
 
 pub use bundle::{known as known_bundle, landing};
 pub use document::reference as reference_document;
@@ -31,6 +32,7 @@ pub use engine::{past_return, steps_of};
 pub use image::{blocking, open_path};
 pub use lease::{NewJob, begin, serialize_job};
 pub use resize::resources_of;
+pub use stats::{Figures, Stats, StatsCalls, Sums};
 
 use crate::core::Core;
 use crate::env::Env;
@@ -62,6 +64,8 @@ pub struct OperateLimits {
     pub probe_deadline: Duration,
     /// How often each host is asked what it runs.
     pub reconcile_every: Duration,
+    /// How often each host is asked for the figures of its machines; `None`: never.
+    pub stats_every: Option<Duration>,
     /// Ended jobs are shown on the bus for so long.
     pub jobs_kept: Duration,
     /// Least time between two written progress reports of a job.
@@ -79,6 +83,7 @@ impl Default for OperateLimits {
             long_deadline: Duration::from_secs(3600),
             probe_deadline: Duration::from_secs(120),
             reconcile_every: Duration::from_secs(30),
+            stats_every: Some(Duration::from_secs(10)),
             jobs_kept: Duration::from_secs(24 * 3600),
             progress_every: Duration::from_millis(500),
         }
@@ -105,6 +110,7 @@ pub struct Operate {
     staging: Mutex<HashMap<(HostName, String), Turn>>,
     /// Who admits the moves of drains.
     mover: OnceLock<Arc<dyn Mover>>,
+    stats: Stats,
     progress: mpsc::UnboundedSender<engine::Report>,
     reports: Mutex<Option<mpsc::UnboundedReceiver<engine::Report>>>,
 }
@@ -133,6 +139,7 @@ impl Operate {
             imported: Mutex::default(),
             staging: Mutex::default(),
             mover: OnceLock::new(),
+            stats: Stats::default(),
             progress,
             reports: Mutex::new(Some(reports)),
         })

@@ -11,6 +11,7 @@ mod drain;
 mod hosts;
 mod images;
 mod launch;
+mod metrics;
 mod networks;
 mod resize;
 mod site;
@@ -19,6 +20,8 @@ mod usage;
 pub use cluster::{ManyAction, ManyAnswer};
 pub use resize::SnapshotAct;
 pub use usage::{Charged, UsageQuery, UsageReport};
+
+pub use metrics::{MetricsFile, WORKSPACES as METRICS_WORKSPACES, write_file as write_metrics};
 
 pub(crate) use backup::clear_scratch;
 pub use bundles::{NewOwner, ShownBundle};
@@ -30,7 +33,7 @@ use crate::admit;
 use crate::config::Admission;
 use crate::core::{Core, Tx};
 use crate::env::Env;
-use crate::operate::Operate;
+use crate::operate::{Figures, Operate};
 use crate::policies::Policies;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -340,6 +343,12 @@ impl Service {
             .read(|site| (workspace.and_then(|id| site.workspace(id)).cloned(), image.and_then(|id| site.image(id)).cloned()));
         workspace.is_some_and(|workspace| self.may_view(caller, &workspace))
             || image.is_some_and(|image| admit::may_use_image(caller, &image))
+    }
+
+    /// What a workspace's machine does, if its host has told.
+    #[must_use]
+    pub fn figures(&self, workspace: &Workspace) -> Option<Figures> {
+        self.operate.stats().figures(workspace)
     }
 
     /// The visible workspace with this id.

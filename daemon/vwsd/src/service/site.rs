@@ -356,7 +356,7 @@ impl Service {
     }
 
     /// The gate without a record.
-    async fn judge_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
+    pub(super) async fn judge_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
         let asked =
             Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None, fresh: None };
         let policies = Arc::clone(&self.policies);
