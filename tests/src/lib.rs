@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use vws_bus::client::{Bus, Client};
 
 pub mod bus;
+pub mod crafted;
 pub mod lab;
 pub mod libvirt;
 pub mod refusal;

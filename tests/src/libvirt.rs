@@ -31,7 +31,8 @@ pub struct Libvirt {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// The guest's files: `guest.qcow2`, `vmlinuz`, `initrd.img`. Made on first use if `VWS_TEST_GUEST` does not say where they are.
+/// The guest's files: `guest.qcow2`, `vmlinuz`, `initrd.img`. Made if they are missing or older than their
+/// recipe, where `VWS_TEST_GUEST` says or beside what cargo builds.
 ///
 /// # Panics
 /// When they cannot be made.
@@ -41,12 +42,10 @@ pub fn guest() -> &'static Path {
     GUEST.get_or_init(|| {
         let given = std::env::var_os("VWS_TEST_GUEST").map(PathBuf::from);
         let folder = given.unwrap_or_else(|| built().join("../guest"));
-        if !folder.join("sha256sums").exists() {
-            let made = Command::new(root().join("examples/guest/make"))
-                .arg(&folder)
-                .arg(built().join("../guest-packages"))
-                .status()
-                .unwrap();
+        let script = root().join("examples/guest/make");
+        let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+        if changed(&folder.join("sha256sums")) < changed(&script) {
+            let made = Command::new(&script).arg(&folder).arg(built().join("../guest-packages")).status().unwrap();
             assert!(made.success(), "examples/guest/make failed");
         }
         folder

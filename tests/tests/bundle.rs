@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use vws_tests::bus::{none, number, run, word};
+use vws_tests::crafted::{Crafted, sha256};
 use vws_tests::{Plan, Site, program, until};
 
 /// A site whose hosts have settings of their own: name and the inside of a TOML table.
@@ -145,78 +146,6 @@ fn a_damaged_bundle_touches_no_host_and_is_kept() {
     memory.write_all_at(&byte, 200).unwrap();
     site.run(&["resume", "one", "--host", "h2"]);
     assert_eq!(site.state("one"), "running");
-}
-
-/// A bundle's file taken apart, to be put together again otherwise.
-struct Crafted {
-    manifest: Value,
-    contents: Vec<Vec<u8>>,
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-impl Crafted {
-    fn read(path: &Path) -> Self {
-        let file = std::fs::read(path).unwrap();
-        let number = |at: usize, length: usize| {
-            usize::try_from(file[at..at + length].iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte))).unwrap()
-        };
-        let length = number(16, 8);
-        let manifest = serde_json::from_slice(&file[56..56 + length]).unwrap();
-        let mut contents = vec![Vec::new()];
-        let mut at = 56 + length;
-        while !file[at..].starts_with(b"vws-bundle-end") {
-            let last = contents.last_mut().unwrap();
-            match file[at] {
-                1 => {
-                    let length = number(at + 1, 4);
-                    last.extend(&file[at + 5..at + 5 + length]);
-                    at += 5 + length;
-                }
-                2 => {
-                    last.resize(last.len() + number(at + 1, 8), 0);
-                    at += 9;
-                }
-                _ => {
-                    contents.push(Vec::new());
-                    at += 1;
-                }
-            }
-        }
-        contents.pop();
-        Self { manifest, contents }
-    }
-
-    /// Another content of a stream or image, under its right size and digest.
-    fn replace(&mut self, list: &str, at: usize, bytes: Vec<u8>) {
-        let files = self.manifest["files"].as_array().unwrap().len();
-        let index = if list == "files" { at } else { files + at };
-        self.manifest[list][at]["sha256"] = sha256(&bytes).into();
-        self.manifest[list][at]["size-bytes"] = bytes.len().into();
-        self.contents[index] = bytes;
-    }
-
-    fn write(&self, path: &Path) {
-        use sha2::Digest;
-        let text = self.manifest.to_string();
-        let mut file = b"vws-bundle-0001\n".to_vec();
-        file.extend((text.len() as u64).to_be_bytes());
-        file.extend(sha2::Sha256::digest(&text));
-        file.extend(text.as_bytes());
-        for content in &self.contents {
-            for piece in content.chunks(1 << 20) {
-                file.push(1);
-                file.extend(u32::try_from(piece.len()).unwrap().to_be_bytes());
-                file.extend(piece);
-            }
-            file.push(0);
-        }
-        file.extend(b"vws-bundle-end.\n");
-        std::fs::write(path, file).unwrap();
-    }
 }
 
 /// Exports `one` of a new site that has it serialized; the site and the file.
