@@ -148,6 +148,10 @@ pub trait Host {
     fn probe(&self, options: &Args<'_>) -> zbus::Result<OwnedObjectPath>;
     /// Changes what an administrator configured.
     fn change(&self, changes: &Args<'_>, options: &Args<'_>) -> zbus::Result<()>;
+    /// The images in its cache.
+    fn images(&self, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
+    /// Removes an image from its cache.
+    fn remove_image(&self, digest: &str, options: &Args<'_>) -> zbus::Result<()>;
     /// Forgets it.
     fn remove(&self, options: &Args<'_>) -> zbus::Result<()>;
     /// What a drain would do.

@@ -87,6 +87,7 @@ names! {
     RANGES = "ranges",
     REQUEST_ID = "request-id",
     RESERVE_DISK_GIB = "reserve-disk-gib",
+    IMAGE_CACHE_GIB = "image-cache-gib",
     RESERVE_MEMORY_MIB = "reserve-memory-mib",
     RESERVE_VCPUS = "reserve-vcpus",
     RIGHT = "right",
@@ -184,6 +185,7 @@ pub const HOST_SPEC: &[Key] = &[
     key(RESERVE_VCPUS, "t"),
     key(RESERVE_MEMORY_MIB, "t"),
     key(RESERVE_DISK_GIB, "t"),
+    key(IMAGE_CACHE_GIB, "t"),
     key(ENABLED, "b"),
 ];
 /// `Host.Change`: changes.
@@ -195,6 +197,7 @@ pub const HOST_CHANGES: &[Key] = &[
     key(RESERVE_VCPUS, "t"),
     key(RESERVE_MEMORY_MIB, "t"),
     key(RESERVE_DISK_GIB, "t"),
+    key(IMAGE_CACHE_GIB, "t"),
     key(ENABLED, "b"),
 ];
 /// `Manager.AddNetwork`: network.
@@ -346,6 +349,8 @@ pub const METHODS: &[Method] = &[
     method(names::HOST, "Remove", &[], NONE),
     method(names::HOST, "PlanDrain", &[], &[key(EVACUATE, "b")]),
     method(names::HOST, "Drain", &[], &[key(EVACUATE, "b"), key(REQUEST_ID, "s")]),
+    method(names::HOST, "Images", &[], NONE),
+    method(names::HOST, "RemoveImage", &[], NONE),
     method(names::IMAGE, "Verify", &[], RID),
     method(names::IMAGE, "Change", &[("changes", IMAGE_CHANGES)], NONE),
     method(names::IMAGE, "Remove", &[], NONE),

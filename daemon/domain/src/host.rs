@@ -69,6 +69,8 @@ pub struct Host {
     pub memory_overcommit_percent: u64,
     /// What the host keeps for itself.
     pub reserve: Resources,
+    /// What images in its cache may take, in GiB; 0 is no limit.
+    pub image_cache_gib: u64,
     /// Whether new workspaces may be placed here.
     pub enabled: bool,
     /// What the backend reported last.

@@ -281,6 +281,7 @@ mod tests {
             cpu_overcommit_percent: 100,
             memory_overcommit_percent: 100,
             reserve: Resources::default(),
+            image_cache_gib: 0,
             enabled: true,
             facts: HostFacts::default(),
             foreign: ForeignUse::default(),

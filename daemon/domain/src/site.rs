@@ -449,6 +449,11 @@ impl Site {
     pub fn reservations(&self) -> impl Iterator<Item = &Arc<Reservation>> {
         self.reservations.values()
     }
+    /// The reservations on a host, by workspace id.
+    pub fn reservations_on(&self, host: &HostName) -> impl Iterator<Item = &Arc<Reservation>> {
+        let ids = self.by_host.get(host).map(|sum| &sum.members);
+        ids.into_iter().flatten().filter_map(|id| self.reservations.get(id))
+    }
     /// An image.
     #[must_use]
     pub fn image(&self, id: ImageId) -> Option<&Arc<Image>> {

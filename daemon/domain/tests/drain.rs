@@ -23,6 +23,7 @@ fn host(at: usize, memory_mib: u64, enabled: bool, migrate: bool, serialize: boo
         cpu_overcommit_percent: 100,
         memory_overcommit_percent: 100,
         reserve: Resources::default(),
+        image_cache_gib: 0,
         enabled,
         facts: HostFacts {
             total: Resources { vcpus: 1000, memory_mib, disk_gib: 1000 },

@@ -17,6 +17,7 @@ fn host(name: &str, vcpus: u64) -> Arc<Host> {
         cpu_overcommit_percent: 150,
         memory_overcommit_percent: 100,
         reserve: Resources { vcpus: 1, memory_mib: 1024, disk_gib: 0 },
+        image_cache_gib: 0,
         enabled: true,
         facts: HostFacts { total: Resources { vcpus, memory_mib: 65_536, disk_gib: 1000 }, ..HostFacts::default() },
         foreign: ForeignUse::default(),

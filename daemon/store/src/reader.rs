@@ -5,8 +5,8 @@ use rusqlite::{Connection, params_from_iter};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use vws_domain::{
-    Bundle, BundleId, Decision, DecisionId, Error, ErrorKind, Event, Job, JobId, PolicyHash, Ran, Result, Site, Timestamp, Verb,
-    Workspace, WorkspaceId,
+    Bundle, BundleId, Decision, DecisionId, Error, ErrorKind, Event, HostName, ImageId, Job, JobId, PolicyHash, Ran, Result,
+    Site, Timestamp, Verb, Workspace, WorkspaceId,
 };
 
 use crate::fail::{Fail, Tried, int};
@@ -222,6 +222,15 @@ impl Reader {
             let versions = load::all(connection, tables::SELECT_RAN, &condition, params_from_iter(values), tables::ran)?;
             Ok((vws_domain::merged(versions), Timestamp(load::meta(connection, "accounts_from")?)))
         })
+    }
+
+    /// The images of each workspace that is or was on the host, and when it was there last (`None`: now), as far as the ledger reaches.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn image_use(&self, host: &HostName) -> Result<Vec<(Vec<ImageId>, Option<Timestamp>)>> {
+        let values = vec![Value::Text(host.to_string())];
+        self.all(tables::SELECT_IMAGE_USE, "WHERE r.host = ? GROUP BY r.workspace", values, tables::image_use)
     }
 
     /// The sources of a policy set: file name to text.

@@ -4,8 +4,8 @@ use rusqlite::{Row, params};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use vws_domain::{
-    Address, AnsweredRequest, Bundle, Cause, Decision, Event, Host, Image, Job, Network, Ran, Reservation, Resources, State,
-    Timestamp, Workspace,
+    Address, AnsweredRequest, Bundle, Cause, Decision, Event, Host, Image, ImageId, Job, Network, Ran, Reservation, Resources,
+    State, Timestamp, Workspace,
 };
 
 use crate::fail::{Fail, Tried, int};
@@ -309,6 +309,15 @@ pub(crate) fn ran(cells: &mut Cells<'_>) -> Tried<Ran> {
     })
 }
 
+/// The images of the workspaces that are or were on a host, and when they were there last: NULL is now.
+pub(crate) const SELECT_IMAGE_USE: &str = "SELECT w.images, CASE WHEN max(r.at_to IS NULL) THEN NULL ELSE max(r.at_to) END \
+     FROM reservations r JOIN workspaces w ON w.id = r.workspace ";
+
+pub(crate) fn image_use(cells: &mut Cells<'_>) -> Tried<(Vec<ImageId>, Option<Timestamp>)> {
+    let images: Vec<Option<ImageId>> = cells.json::<Vec<Option<String>>, _>()?;
+    Ok((images.into_iter().flatten().collect(), cells.opt_uint()?.map(Timestamp)))
+}
+
 macro_rules! hosts {
     ($sql:ident) => {
         $sql!(
@@ -320,6 +329,7 @@ macro_rules! hosts {
             "cpu_overcommit_percent",
             "memory_overcommit_percent",
             "reserve",
+            "image_cache_gib",
             "enabled",
             "facts",
             "foreign_use",
@@ -343,6 +353,7 @@ pub(crate) fn insert_host(connection: &rusqlite::Connection, h: &Host, sequence:
         int(h.cpu_overcommit_percent)?,
         int(h.memory_overcommit_percent)?,
         to_json::<rows::Resources, _>(&h.reserve)?,
+        int(h.image_cache_gib)?,
         h.enabled,
         to_json::<rows::HostFacts, _>(&h.facts)?,
         to_json::<rows::ForeignUse, _>(&h.foreign)?,
@@ -363,6 +374,7 @@ pub(crate) fn host(cells: &mut Cells<'_>) -> Tried<Host> {
         cpu_overcommit_percent: cells.uint()?,
         memory_overcommit_percent: cells.uint()?,
         reserve: cells.json::<rows::Resources, _>()?,
+        image_cache_gib: cells.uint()?,
         enabled: cells.get()?,
         facts: cells.json::<rows::HostFacts, _>()?,
         foreign: cells.json::<rows::ForeignUse, _>()?,

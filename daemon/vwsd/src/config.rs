@@ -138,6 +138,8 @@ pub struct HostFile {
     pub reserve_memory_mib: Option<u64>,
     /// GiB.
     pub reserve_disk_gib: Option<u64>,
+    /// What images in its cache may take, in GiB. Default 0: no limit.
+    pub image_cache_gib: Option<u64>,
     /// Whether it takes new workspaces. Default true.
     pub enabled: Option<bool>,
 }
@@ -157,6 +159,7 @@ impl HostFile {
             reserve_vcpus: self.reserve_vcpus,
             reserve_memory_mib: self.reserve_memory_mib,
             reserve_disk_gib: self.reserve_disk_gib,
+            image_cache_gib: self.image_cache_gib,
             enabled: self.enabled,
         })
     }

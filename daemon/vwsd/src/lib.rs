@@ -94,8 +94,14 @@ async fn serve(options: Options) -> Result<()> {
     let (heard, backend_events) = mpsc::unbounded_channel();
     let backends = Backends::new(heard);
     add_plugins(&backends, &file, &plugin_folder).await;
-    let operate =
-        Operate::new(Arc::clone(&core), Arc::clone(&backends), Arc::clone(&library), Arc::clone(&env), operate_limits(&file));
+    let operate = Operate::new(
+        Arc::clone(&core),
+        Arc::clone(&backends),
+        Arc::clone(&library),
+        Arc::clone(&store),
+        Arc::clone(&env),
+        operate_limits(&file),
+    );
     put_networks(&core, &file).await?;
     operate.admit_moves_by(Arc::new(service::Moves { policies: Arc::clone(&policies) }));
     put_hosts(&core, &file).await?;

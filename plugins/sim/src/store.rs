@@ -7,6 +7,7 @@ use crate::machine::Machine;
 use crate::moving;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use vws_plugin_api::doc::{Failure, Retry, codes};
@@ -75,6 +76,12 @@ pub fn names(folder: &Path) -> Result<Vec<String>, Failure> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Adds a line to a file.
+fn noted(path: &Path, line: &str) -> Result<(), Failure> {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())).map_err(|error| io(path, &error))
 }
 
 /// Ids and digests become file names: letters, digits and dashes only.
@@ -176,7 +183,7 @@ impl Store {
         }
     }
 
-    /// Puts an image.
+    /// Puts an image. With a directory, a line in the host's file `transfers` tells of it, so that they can be counted.
     pub fn put_image(&mut self, digest: &str, size_bytes: u64) -> Result<(), Failure> {
         checked("digest", digest)?;
         match self {
@@ -184,7 +191,10 @@ impl Store {
                 images.insert(digest.to_owned(), size_bytes);
                 Ok(())
             }
-            Self::Files(folders) => write(&folders.host.join("images").join(format!("{digest}.json")), &size_bytes),
+            Self::Files(folders) => {
+                noted(&folders.host.join("transfers"), digest)?;
+                write(&folders.host.join("images").join(format!("{digest}.json")), &size_bytes)
+            }
         }
     }
 

@@ -154,6 +154,7 @@ pub fn host(name: &str, labels: &[(&str, &str)]) -> Host {
         cpu_overcommit_percent: 100,
         memory_overcommit_percent: 100,
         reserve: Resources::default(),
+        image_cache_gib: 0,
         enabled: true,
         facts: HostFacts {
             hypervisor: "sim 1".to_owned(),

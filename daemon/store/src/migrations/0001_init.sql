@@ -81,6 +81,7 @@ CREATE TABLE hosts (
     cpu_overcommit_percent     INTEGER NOT NULL,
     memory_overcommit_percent  INTEGER NOT NULL,
     reserve                    TEXT NOT NULL,
+    image_cache_gib            INTEGER NOT NULL,
     enabled                    INTEGER NOT NULL,
     facts                      TEXT NOT NULL,
     foreign_use                TEXT NOT NULL,

@@ -310,12 +310,12 @@ pub fn host() -> impl Strategy<Value = Host> {
     );
     (
         (host_name(), text(), text(), labels(), column(), column(), any_resources(), any::<bool>()),
-        (facts, any::<u64>(), any_resources(), connection, column(), when()),
+        (facts, any::<u64>(), any_resources(), connection, column(), when(), column()),
     )
         .prop_map(
             |(
                 (name, backend, settings, labels, cpu_overcommit_percent, memory_overcommit_percent, reserve, enabled),
-                (facts, guests, resources, connection, version, seen_at),
+                (facts, guests, resources, connection, version, seen_at, image_cache_gib),
             )| Host {
                 name,
                 backend,
@@ -324,6 +324,7 @@ pub fn host() -> impl Strategy<Value = Host> {
                 cpu_overcommit_percent,
                 memory_overcommit_percent,
                 reserve,
+                image_cache_gib,
                 enabled,
                 facts,
                 foreign: ForeignUse { guests, resources },

@@ -5,7 +5,7 @@ use crate::follow::{Wait, follow};
 use crate::launch::{labels, pair};
 use crate::output::{fields, table};
 use crate::record::{self, Record};
-use crate::units::{disk_gib, memory_mib, mib};
+use crate::units::{bytes, disk_gib, local, memory_mib, mib};
 use crate::{Result, action, find};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ pub(crate) enum Host {
     Evacuate(super::drain::Drain),
     /// Let new workspaces come again: the same as enable
     Undrain(Target),
+    /// List the images in a host's cache, or remove one
+    Images(Images),
     /// Forget a host on which no workspace is
     #[command(visible_alias = "rm")]
     Remove(Target),
@@ -49,6 +51,16 @@ pub(crate) enum Host {
 pub(crate) struct Target {
     /// Name of the host
     host: String,
+}
+
+/// Arguments of `vws host images`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Images {
+    /// Name of the host
+    host: String,
+    /// Remove this one, by its digest or the beginning of it; it comes back when a workspace needs it
+    #[arg(long, value_name = "DIGEST")]
+    remove: Option<String>,
 }
 
 /// Arguments of `vws host probe`.
@@ -113,6 +125,9 @@ struct Settings {
     /// Disk that it keeps for itself, for instance 20G
     #[arg(long, value_parser = disk_gib, value_name = "SIZE")]
     reserve_disk: Option<u64>,
+    /// What images in its cache may take, for instance 200G; 0 is no limit
+    #[arg(long, value_parser = disk_gib, value_name = "SIZE")]
+    image_cache: Option<u64>,
 }
 
 impl Settings {
@@ -135,6 +150,7 @@ impl Settings {
             (keys::RESERVE_VCPUS, self.reserve_vcpus),
             (keys::RESERVE_MEMORY_MIB, self.reserve_memory),
             (keys::RESERVE_DISK_GIB, self.reserve_disk),
+            (keys::IMAGE_CACHE_GIB, self.image_cache),
         ];
         args.extend(numbers.into_iter().filter_map(|(key, value)| value.map(|value| (key, Variant::from(value)))));
         args
@@ -203,6 +219,7 @@ pub(crate) async fn run(context: &Context, verb: &Host) -> Result<()> {
             let record = find::host(context, &probe.host).await?.record;
             context.emit(&json!({ "host": record.0, "job": job.0 }), || text(&record))
         }
+        Host::Images(verb) => images(context, verb).await,
         Host::Drain(drain) => super::drain::run(context, drain, false).await,
         Host::Evacuate(drain) => super::drain::run(context, drain, true).await,
         Host::Enable(target) | Host::Undrain(target) => {
@@ -222,6 +239,43 @@ async fn changed(context: &Context, name: &str, changes: Args<'_>) -> Result<()>
     context.client.host(&found.path).await?.change(&changes, &Args::new()).await?;
     let record = find::host(context, name).await?.record;
     context.emit(&record.0, || hosts_table(std::slice::from_ref(&record)))
+}
+
+async fn images(context: &Context, verb: &Images) -> Result<()> {
+    let found = find::host(context, &verb.host).await?;
+    let host = context.client.host(&found.path).await?;
+    let list = async || -> Result<Vec<Record>> { Ok(host.images(&Args::new()).await?.iter().map(Record::new).collect()) };
+    let mut images = list().await?;
+    if let Some(word) = &verb.remove {
+        let matching: Vec<&str> =
+            images.iter().map(|image| image.text("digest")).filter(|digest| digest.starts_with(word.as_str())).collect();
+        let digest = match matching.as_slice() {
+            [one] => one,
+            [] => word.as_str(),
+            [_, _, ..] => {
+                let text = format!("{} images begin with `{word}`; write more of the digest", matching.len());
+                return Err(Failure::of_kind("InvalidArgument", &text));
+            }
+        };
+        host.remove_image(digest, &Args::new()).await?;
+        images = list().await?;
+    }
+    images.sort_by_key(|image| std::cmp::Reverse(image.number("last_used")));
+    context.emit(&record::array(&images), || {
+        let rows = images
+            .iter()
+            .map(|image| {
+                vec![
+                    image.text("digest").chars().take(12).collect(),
+                    bytes(image.number("size_bytes")),
+                    image.number("workspaces").to_string(),
+                    local(image.number("last_used")),
+                    image.texts("names").join(" "),
+                ]
+            })
+            .collect();
+        table(&["DIGEST", "SIZE", "WORKSPACES", "LAST USED", "NAMES"], rows)
+    })
 }
 
 /// `free/capacity` of a resource.

@@ -452,6 +452,7 @@ fn host_keys(mut keys: Keys) -> Result<HostChange> {
         reserve_vcpus: keys.number(keys::RESERVE_VCPUS),
         reserve_memory_mib: keys.number(keys::RESERVE_MEMORY_MIB),
         reserve_disk_gib: keys.number(keys::RESERVE_DISK_GIB),
+        image_cache_gib: keys.number(keys::IMAGE_CACHE_GIB),
         enabled: keys.flag(keys::ENABLED),
     })
 }

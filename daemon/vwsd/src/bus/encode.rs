@@ -8,9 +8,9 @@ use crate::service::{Charged, Finding, ShownBundle, ShownDecision, UsageReport};
 use std::collections::BTreeMap;
 use vws_bus::path;
 use vws_domain::{
-    Account, Bundle, BundleFile, Decision, Departure, DiskSource, Event, HostJudgement, HostName, HostOutcome, ImageId, JobId,
-    Lease, NetworkName, Nic, NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Timestamp, Verdict, Way, Workspace,
-    WorkspaceId,
+    Account, Bundle, BundleFile, CachedImage, Decision, Departure, DiskSource, Event, HostJudgement, HostName, HostOutcome,
+    ImageId, JobId, Lease, NetworkName, Nic, NicNetwork, Reservation, Resources, Snapshot, Spec, Subject, Timestamp, Verdict,
+    Way, Workspace, WorkspaceId,
 };
 use vws_policy::Problem;
 use zbus::{ObjectPath, Variant};
@@ -133,6 +133,18 @@ pub fn finding(finding: &Finding) -> Map<'_> {
         ("object", text(&finding.object)),
         ("fact", text(&finding.fact)),
         ("remedy", text(&finding.remedy)),
+    ])
+}
+
+/// An image in a host's cache, with its names in the catalogue.
+pub fn cached_image<'a>(image: &'a CachedImage, names: &'a [String]) -> Map<'a> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Map::from([
+        ("digest", text(&image.digest)),
+        ("size-bytes", image.size_bytes.into()),
+        ("names", names.into()),
+        ("workspaces", image.workspaces.into()),
+        ("last-used", image.last_used.0.into()),
     ])
 }
 

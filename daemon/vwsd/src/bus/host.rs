@@ -18,6 +18,8 @@ pub const METHODS: &[Method] = &[
     Method { name: "Remove", run: |call| later(remove(call)) },
     Method { name: "PlanDrain", run: |call| later(plan_drain(call)) },
     Method { name: "Drain", run: |call| later(drain(call)) },
+    Method { name: "Images", run: |call| later(images(call)) },
+    Method { name: "RemoveImage", run: |call| later(remove_image(call)) },
 ];
 
 /// Its properties.
@@ -34,6 +36,7 @@ pub const PROPERTIES: &[Property<ShownHost>] = &[
     Property { name: "Arch", get: |shown| text(&shown.host.facts.arch) },
     Property { name: "Total", get: |shown| resources(shown.host.facts.total) },
     Property { name: "Capacity", get: |shown| resources(shown.host.capacity()) },
+    Property { name: "ImageCacheGib", get: |shown| shown.host.image_cache_gib.into() },
     Property { name: "Free", get: |shown| resources(shown.free) },
     Property { name: "Capabilities", get: |shown| pairs(&shown.host.facts.capabilities) },
     Property { name: "ForeignGuests", get: |shown| shown.host.foreign.guests.into() },
@@ -85,6 +88,21 @@ async fn drain(call: Call) -> Reply {
     let options = decode::call_options(&mut options)?;
     let job = call.state.service.drain_host(&call.caller, name(&call)?, evacuate, options).await?;
     call.reply(&(encode::job(job),))
+}
+
+async fn images(call: Call) -> Reply {
+    let (options,): (Dict,) = call.arguments()?;
+    call.options(names::HOST, options)?;
+    let images = call.state.service.images_on(&call.caller, name(&call)?).await?;
+    let images: Vec<encode::Map<'_>> = images.iter().map(|(image, names)| encode::cached_image(image, names)).collect();
+    call.reply(&(images,))
+}
+
+async fn remove_image(call: Call) -> Reply {
+    let (digest, options): (String, Dict) = call.arguments()?;
+    call.options(names::HOST, options)?;
+    call.state.service.remove_image_from(&call.caller, name(&call)?, digest).await?;
+    call.reply(&())
 }
 
 fn name(call: &Call) -> Result<HostName, Failure> {

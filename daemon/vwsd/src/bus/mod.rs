@@ -246,6 +246,7 @@ mod tests {
             "Host.Drain",
             "Host.Probe",
             "Host.Remove",
+            "Host.RemoveImage",
             "Image.Change",
             "Image.Remove",
             "Image.Verify",

@@ -4,7 +4,7 @@ use super::args::CreateArgs;
 use super::document;
 use super::engine::{Effect, Run, Step, StepError, Undo, nothing};
 use super::hosts::observed;
-use std::os::fd::OwnedFd;
+use super::image_cache::put_images;
 use vws_domain::{HostName, StateEvent, Target, Workspace};
 use vws_plugin_api::doc;
 
@@ -58,34 +58,6 @@ async fn images(run: &Run) -> Result<Effect, StepError> {
         edit.workspace(|workspace| workspace.deployments = workspace.deployments.max(1));
         edit.state(StateEvent::StageBegan, "requested", "its disks are being made")
     }))
-}
-
-/// Brings every image that the workspace needs to the host: one transfer an image and host, however many wait for it.
-pub async fn put_images(run: &Run, host: &HostName, workspace: &Workspace) -> Result<(), StepError> {
-    let digests = run.operate.core.read(|site| document::digests(site, workspace))?;
-    let ask = doc::ImagesPresent { host: host.to_string(), digests };
-    if ask.digests.is_empty() {
-        return Ok(());
-    }
-    let quick = run.operate.limits.call_deadline;
-    let (answer, _): (doc::ImagesMissing, _) = run.call(host, doc::methods::IMAGE_PRESENT, &ask, quick, Vec::new()).await?;
-    for digest in answer.missing {
-        let turn = run.operate.staging_of(host, &digest);
-        let _turn = turn.lock().await;
-        let still = doc::ImagesPresent { host: host.to_string(), digests: vec![digest.clone()] };
-        let (answer, _): (doc::ImagesMissing, _) = run.call(host, doc::methods::IMAGE_PRESENT, &still, quick, Vec::new()).await?;
-        if answer.missing.is_empty() {
-            continue;
-        }
-        let file = run.operate.library.blob(&digest)?;
-        let size_bytes =
-            file.metadata().map_err(|error| vws_domain::Error::internal(format!("blob {digest}"), error.to_string()))?.len();
-        let put = doc::ImagePut { host: host.to_string(), digest, size_bytes };
-        let long = run.operate.limits.long_deadline;
-        let (_, _): (serde_json::Value, _) =
-            run.call(host, doc::methods::IMAGE_PUT, &put, long, vec![OwnedFd::from(file)]).await?;
-    }
-    Ok(())
 }
 
 async fn stage(run: &Run) -> Result<Effect, StepError> {

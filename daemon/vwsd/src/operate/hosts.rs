@@ -19,6 +19,8 @@ use vws_plugin_api::doc;
 pub struct HostStanding {
     /// Calls at work on it.
     pub calls: Arc<Semaphore>,
+    /// Its cache of images: see `image_cache`.
+    pub images: tokio::sync::RwLock<()>,
     /// Wakes waiting steps when it answers again.
     pub came_back: Notify,
     /// Wakes its watcher before its time.
@@ -69,6 +71,7 @@ impl Operate {
         let standing = hosts.entry(host.clone()).or_insert_with(|| {
             Arc::new(HostStanding {
                 calls: Arc::new(Semaphore::new(self.limits.calls_per_host)),
+                images: tokio::sync::RwLock::new(()),
                 came_back: Notify::new(),
                 look_now: Notify::new(),
                 watched: std::sync::atomic::AtomicBool::new(false),

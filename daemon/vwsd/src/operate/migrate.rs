@@ -76,7 +76,7 @@ impl Move {
 
 async fn images(run: &Run) -> Result<Effect, StepError> {
     let Move { to, .. } = Move::of(run)?;
-    super::create::put_images(run, &to, run.workspace()?).await?;
+    super::image_cache::put_images(run, &to, run.workspace()?).await?;
     Ok(nothing())
 }
 

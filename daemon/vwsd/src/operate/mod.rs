@@ -15,6 +15,7 @@ mod engine;
 mod forget;
 mod hosts;
 mod image;
+mod image_cache;
 mod lease;
 mod migrate;
 mod power;
@@ -44,6 +45,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use vws_backend::{BackendEvent, Backends};
 use vws_domain::{HostName, JobId, Result, WorkspaceId};
 use vws_library::{Imported, Library};
+use vws_store::Store;
 
 /// The named limits of operations.
 #[derive(Clone, Debug)]
@@ -98,6 +100,7 @@ pub struct Operate {
     pub(crate) core: Arc<Core>,
     pub(crate) backends: Arc<Backends>,
     pub(crate) library: Arc<Library>,
+    pub(crate) store: Arc<Store>,
     pub(crate) env: Arc<Env>,
     pub(crate) limits: OperateLimits,
     hosts: Mutex<HashMap<HostName, Arc<hosts::HostStanding>>>,
@@ -122,6 +125,7 @@ impl Operate {
         core: Arc<Core>,
         backends: Arc<Backends>,
         library: Arc<Library>,
+        store: Arc<Store>,
         env: Arc<Env>,
         limits: OperateLimits,
     ) -> Arc<Self> {
@@ -130,6 +134,7 @@ impl Operate {
             core,
             backends,
             library,
+            store,
             env,
             limits,
             hosts: Mutex::default(),

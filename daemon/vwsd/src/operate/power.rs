@@ -29,7 +29,7 @@ pub static RESUME: &[Step] =
 
 async fn images(run: &Run) -> Result<Effect, StepError> {
     let host = run.host()?;
-    super::create::put_images(run, &host, run.workspace()?).await?;
+    super::image_cache::put_images(run, &host, run.workspace()?).await?;
     Ok(super::engine::nothing())
 }
 

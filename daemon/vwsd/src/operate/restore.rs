@@ -54,7 +54,7 @@ fn files_of(run: &Run, id: BundleId) -> Result<Vec<BundleFile>, StepError> {
 
 async fn images(run: &Run) -> Result<Effect, StepError> {
     let host = run.host()?;
-    super::create::put_images(run, &host, run.workspace()?).await?;
+    super::image_cache::put_images(run, &host, run.workspace()?).await?;
     Ok(nothing())
 }
 

@@ -8,8 +8,8 @@ use crate::operate::args::{self, ProbeArgs};
 use crate::policies::Policies;
 use std::sync::Arc;
 use vws_domain::{
-    Caller, Change, Connection, Error, ErrorKind, ForeignUse, Host, HostFacts, HostName, JobId, JobKind, Resources, Result,
-    Timestamp, Verb,
+    CachedImage, Caller, Change, Connection, Error, ErrorKind, ForeignUse, Host, HostFacts, HostName, JobId, JobKind, Resources,
+    Result, Timestamp, Verb,
 };
 
 /// Largest overcommit, in percent.
@@ -28,6 +28,7 @@ pub(crate) fn new_host(name: HostName, change: &HostChange) -> Result<Host> {
         cpu_overcommit_percent: 100,
         memory_overcommit_percent: 100,
         reserve: Resources::default(),
+        image_cache_gib: 0,
         enabled: true,
         facts: HostFacts::default(),
         foreign: ForeignUse::default(),
@@ -60,6 +61,7 @@ pub(crate) fn changed_host(mut host: Host, change: &HostChange) -> Result<Host> 
     host.reserve.vcpus = change.reserve_vcpus.unwrap_or(host.reserve.vcpus);
     host.reserve.memory_mib = change.reserve_memory_mib.unwrap_or(host.reserve.memory_mib);
     host.reserve.disk_gib = change.reserve_disk_gib.unwrap_or(host.reserve.disk_gib);
+    host.image_cache_gib = change.image_cache_gib.unwrap_or(host.image_cache_gib);
     host.enabled = change.enabled.unwrap_or(host.enabled);
     host.version += 1;
     Ok(host)
@@ -232,6 +234,39 @@ impl Service {
             tracing::warn!(%error, host = %name, "a removed host could not be closed");
         }
         Ok(())
+    }
+
+    /// The images in a host's cache, by digest, with their names in the catalogue as far as the caller may use them.
+    ///
+    /// # Errors
+    /// NotFound; what the backend answers.
+    pub async fn images_on(&self, caller: &Caller, name: HostName) -> Result<Vec<(CachedImage, Vec<String>)>> {
+        let host = self.core.read(|site| site.host(&name).cloned()).ok_or_else(|| missing(&name))?;
+        let images = self.operate.images_on(&host).await?;
+        let names = |digest: &str| {
+            self.core.read(|site| {
+                let named = site.images().filter(|image| image.digests().any(|one| one == digest));
+                named.filter(|image| admit::may_use_image(caller, image)).map(|image| image.name.clone()).collect()
+            })
+        };
+        Ok(images.into_iter().map(|image| (image.clone(), names(&image.digest))).collect())
+    }
+
+    /// Removes an image from a host's cache.
+    ///
+    /// # Errors
+    /// AccessDenied, NotFound, InvalidState, PolicyFailure; what the backend answers.
+    pub async fn remove_image_from(&self, caller: &Caller, name: HostName, digest: String) -> Result<()> {
+        let caller = caller.clone();
+        let policies = Arc::clone(&self.policies);
+        let host = self
+            .core
+            .transact(move |tx| {
+                gate(tx, &policies, &caller, &name)?;
+                tx.site.host(&name).cloned().ok_or_else(|| missing(&name))
+            })
+            .await?;
+        self.operate.remove_image_from(&host, &digest).await
     }
 
     /// Probes a host anew by booting a guest on it.

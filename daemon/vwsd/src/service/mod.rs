@@ -174,6 +174,8 @@ pub struct HostChange {
     pub reserve_memory_mib: Option<u64>,
     /// GiB.
     pub reserve_disk_gib: Option<u64>,
+    /// What images in its cache may take, in GiB; 0 is no limit.
+    pub image_cache_gib: Option<u64>,
     /// Whether it takes new workspaces.
     pub enabled: Option<bool>,
 }
