@@ -95,7 +95,7 @@ fn each_host_says_whether_it_can_and_if_not_why() {
         ("cannot", "networks = [\"lab\"]\ncannot = { serialize = \"its disk is too slow\" }"),
     ]);
     site.import("tiny");
-    site.run(&["launch", "tiny", "--name", "one", "--memory", "64M", "--host", "h0", "--nic", "network=lab"]);
+    site.run(&["launch", "tiny", "--name", "one", "--memory", "64M", "--host", "h0", "--nic", "hypervisor-network=lab"]);
     site.run(&["serialize", "one"]);
     let explained = site.ok(&["explain", "resume", "one"]);
     assert_eq!(explained["permitted"], true, "{explained}");
