@@ -134,7 +134,7 @@ pub async fn settled(client: &vws_bus::client::Client) {
         let mut options = vws_tests::bus::none();
         options.insert("cursor", zbus::Variant::from(cursor.as_str()));
         let (page, next) = manager.list(&vws_tests::bus::none(), &options).await.unwrap();
-        let busy = page.iter().any(|one| !matches!(vws_tests::bus::word(one, "state").as_str(), "running" | "stopped"));
+        let busy = page.iter().any(|one| !matches!(vws_tests::bus::word(one, "State").as_str(), "running" | "stopped"));
         if busy {
             assert!(Instant::now() < end, "the jobs do not end");
             tokio::time::sleep(Duration::from_millis(20)).await;
