@@ -45,6 +45,9 @@ async fn drop_imports(run: &Run) -> Result<Effect, StepError> {
                 edit.tx.put(vws_domain::Change::RemoveImage(id));
             }
         }
+        if edit.in_doubt() {
+            return Ok(());
+        }
         let why = edit.job.error.as_ref().map(ToString::to_string).unwrap_or_default();
         edit.state(StateEvent::DestroyBegan, "create-failed", &why)?;
         edit.state(StateEvent::Destroyed, "create-failed", &why)

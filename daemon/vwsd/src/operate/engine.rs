@@ -127,6 +127,9 @@ impl From<CallError> for CallFailed {
     }
 }
 
+/// The cause of a workspace of which a job could not be taken back.
+const UNDO_FAILED: &str = "undo-failed";
+
 /// A job's records being changed in one transaction.
 pub struct Edit<'a, 't> {
     /// The transaction.
@@ -147,6 +150,11 @@ impl Edit<'_, '_> {
             self.workspace = Some(change::after(workspace, event, code, text)?);
         }
         Ok(())
+    }
+
+    /// Whether an undo before this one failed: then nobody knows what is left on the host, and nothing that it may hold is given up.
+    pub fn in_doubt(&self) -> bool {
+        self.workspace.as_ref().is_some_and(|workspace| workspace.cause.code == UNDO_FAILED)
     }
 
     /// Changes the workspace.
@@ -534,7 +542,7 @@ impl Operate {
                     first.detail = format!("{}; undo failed: {error}", first.detail);
                 }
                 edit.workspace(|workspace| {
-                    workspace.cause = Cause { code: "undo-failed".to_owned(), text: error.to_string() };
+                    workspace.cause = Cause { code: UNDO_FAILED.to_owned(), text: error.to_string() };
                 });
             }
             edit.job.step -= 1;
@@ -663,8 +671,7 @@ fn end_badly(edit: &mut Edit<'_, '_>, undo_error: Option<Error>, seen: Option<St
     });
     let Some(workspace) = &edit.workspace else { return Ok(()) };
     let undo_failed = undo_error.or_else(|| {
-        (workspace.cause.code == "undo-failed")
-            .then(|| Error::new(ErrorKind::BackendFailure, "", workspace.cause.text.clone(), ""))
+        (workspace.cause.code == UNDO_FAILED).then(|| Error::new(ErrorKind::BackendFailure, "", workspace.cause.text.clone(), ""))
     });
     if workspace.state == State::Gone {
         return Ok(());
@@ -672,7 +679,7 @@ fn end_badly(edit: &mut Edit<'_, '_>, undo_error: Option<Error>, seen: Option<St
     if let Some(error) = undo_failed {
         return edit.state(
             StateEvent::Broke,
-            "undo-failed",
+            UNDO_FAILED,
             &format!("{what} failed ({why}) and could not be taken back ({error}); destroy is possible"),
         );
     }

@@ -62,6 +62,9 @@ async fn images(run: &Run) -> Result<Effect, StepError> {
 async fn back_to_bundle(run: &Run) -> Result<Effect, StepError> {
     let why = run.job.error.as_ref().map(ToString::to_string).unwrap_or_default();
     Ok(Box::new(move |edit| {
+        if edit.in_doubt() {
+            return Ok(());
+        }
         edit.workspace(|workspace| {
             workspace.host = None;
             workspace.plugin_state.clear();
