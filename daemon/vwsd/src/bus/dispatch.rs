@@ -45,8 +45,50 @@ pub fn methods(interface: &str) -> &'static [Method] {
 enum Sender {
     /// The bus is being asked who it is; its calls wait.
     Asked(Vec<Message>),
-    /// It is known; the permits are its calls in work.
-    Known { caller: Arc<Caller>, calls: Arc<Semaphore> },
+    /// It is known.
+    Known { caller: Arc<Caller>, room: Room },
+}
+
+/// What a connection may keep the daemon busy with.
+///
+/// A caller may send the next call as soon as it has a reply: the place of the call before is free by then, and the reply that is
+/// being sent counts by itself.
+#[derive(Clone)]
+struct Room {
+    /// Calls in work.
+    work: Arc<Semaphore>,
+    /// The same and the replies that are not sent yet.
+    replies: Arc<Semaphore>,
+}
+
+/// A call's place in both.
+struct Place {
+    work: OwnedSemaphorePermit,
+    _reply: OwnedSemaphorePermit,
+}
+
+impl Room {
+    fn new() -> Self {
+        let of = |count| Arc::new(Semaphore::new(count));
+        Self { work: of(limits::CALLS_PER_SENDER), replies: of(limits::REPLIES_PER_SENDER) }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.replies.available_permits() == limits::REPLIES_PER_SENDER
+    }
+
+    fn place(&self) -> Option<Place> {
+        let work = Arc::clone(&self.work).try_acquire_owned().ok()?;
+        Some(Place { work, _reply: Arc::clone(&self.replies).try_acquire_owned().ok()? })
+    }
+}
+
+impl Place {
+    /// The work is done; sends the reply.
+    async fn answer(self, state: &State, call: &Message, reply: Reply) {
+        drop(self.work);
+        answer(state, call, reply).await;
+    }
 }
 
 /// Who a connection is, as the bus told.
@@ -93,10 +135,10 @@ impl Dispatcher {
         // Without a sender there is no bus between, and nobody who vouches for one.
         let Some(name) = header.sender().map(|sender| sender.as_str()) else { return };
         match self.senders.get_mut(name) {
-            Some(Sender::Known { caller, calls }) => {
-                let (caller, calls) = (Arc::clone(caller), Arc::clone(calls));
+            Some(Sender::Known { caller, room }) => {
+                let (caller, room) = (Arc::clone(caller), room.clone());
                 drop(header);
-                self.start(message, caller, calls).await;
+                self.start(message, caller, &room).await;
             }
             Some(Sender::Asked(waiting)) if waiting.len() < limits::CALLS_PER_SENDER => {
                 drop(header);
@@ -117,7 +159,7 @@ impl Dispatcher {
             // The idle ones are asked for again when they call again; subscriptions are kept elsewhere.
             self.senders.retain(|_, sender| match sender {
                 Sender::Asked(_) => true,
-                Sender::Known { calls, .. } => calls.available_permits() < limits::CALLS_PER_SENDER,
+                Sender::Known { room, .. } => !room.is_idle(),
             });
         }
         self.senders.insert(name.clone(), Sender::Asked(vec![message]));
@@ -135,11 +177,11 @@ impl Dispatcher {
         let Some(Sender::Asked(waiting)) = self.senders.remove(&name) else { return };
         match answer_of_bus {
             Ok(caller) => {
-                let (caller, calls) = (Arc::new(caller), Arc::new(Semaphore::new(limits::CALLS_PER_SENDER)));
-                let known = Sender::Known { caller: Arc::clone(&caller), calls: Arc::clone(&calls) };
+                let (caller, room) = (Arc::new(caller), Room::new());
+                let known = Sender::Known { caller: Arc::clone(&caller), room: room.clone() };
                 self.senders.insert(name, known);
                 for message in waiting {
-                    self.start(message, Arc::clone(&caller), Arc::clone(&calls)).await;
+                    self.start(message, Arc::clone(&caller), &room).await;
                 }
             }
             Err(error) => {
@@ -167,44 +209,40 @@ impl Dispatcher {
         }
     }
 
-    async fn start(&self, message: Message, caller: Arc<Caller>, calls: Arc<Semaphore>) {
-        let Ok(permit) = calls.try_acquire_owned() else {
+    async fn start(&self, message: Message, caller: Arc<Caller>, room: &Room) {
+        let Some(place) = room.place() else {
             return answer(&self.state, &message, Err(too_many())).await;
         };
         let judged = message.header().path().is_some_and(|path| object::judged(path.as_str()));
         if judged {
             let state = Arc::clone(&self.state);
-            tokio::spawn(async move { serve(state, message, caller, permit).await });
+            tokio::spawn(async move { serve(state, message, caller, place).await });
             return;
         }
         // A defect of one call must end neither the loop nor the caller's wait.
         let routed = std::panic::catch_unwind(AssertUnwindSafe(|| route(&self.state, message.clone(), caller)));
         match routed.unwrap_or_else(|_| Outcome::Now(Err(defect().into()))) {
-            Outcome::Now(reply) => answer(&self.state, &message, reply).await,
+            Outcome::Now(reply) => place.answer(&self.state, &message, reply).await,
             Outcome::Later(reply) => {
                 let state = Arc::clone(&self.state);
-                tokio::spawn(async move { finish(&state, &message, reply, permit).await });
+                tokio::spawn(async move { finish(&state, &message, reply, place).await });
             }
         }
     }
 }
 
 /// Routes and answers a call whose object has to be judged first.
-async fn serve(state: Arc<State>, message: Message, caller: Arc<Caller>, permit: OwnedSemaphorePermit) {
+async fn serve(state: Arc<State>, message: Message, caller: Arc<Caller>, place: Place) {
     let routed = std::panic::catch_unwind(AssertUnwindSafe(|| route(&state, message.clone(), caller)));
     match routed.unwrap_or_else(|_| Outcome::Now(Err(defect().into()))) {
-        Outcome::Now(reply) => {
-            answer(&state, &message, reply).await;
-            drop(permit);
-        }
-        Outcome::Later(reply) => finish(&state, &message, reply, permit).await,
+        Outcome::Now(reply) => place.answer(&state, &message, reply).await,
+        Outcome::Later(reply) => finish(&state, &message, reply, place).await,
     }
 }
 
-async fn finish(state: &State, message: &Message, reply: super::call::Later, permit: OwnedSemaphorePermit) {
+async fn finish(state: &State, message: &Message, reply: super::call::Later, place: Place) {
     let reply = AssertUnwindSafe(reply).catch_unwind().await.unwrap_or_else(|_| Err(defect().into()));
-    answer(state, message, reply).await;
-    drop(permit);
+    place.answer(state, message, reply).await;
 }
 
 /// Finds the object and the handler and lets it answer.

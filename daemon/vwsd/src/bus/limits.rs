@@ -4,6 +4,10 @@
 /// the bus is asked who the connection is.
 pub const CALLS_PER_SENDER: usize = 64;
 
+/// Calls of one connection in work, and replies to it that are not sent yet, together: what is kept for a caller that asks and
+/// does not read. One more call is refused with `Busy`.
+pub const REPLIES_PER_SENDER: usize = 1_024;
+
 /// Connections whose identity is remembered. Above it, idle ones are forgotten and asked for again at their next call.
 pub const SENDERS: usize = 4_096;
 
