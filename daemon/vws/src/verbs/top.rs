@@ -139,7 +139,7 @@ mod tests {
         let mut all: Vec<Record> = [
             json!({ "name": "a", "cpu_percent": 1.5, "memory_mib": 64, "age_ms": 1999 }),
             json!({ "name": "b" }),
-            json!({ "name": "c", "cpu_percent": 99.95, "resident_mib": 32, "net_sent_bytes_per_second": 2048 }),
+            json!({ "name": "c", "cpu_percent": 99.94, "resident_mib": 32, "net_sent_bytes_per_second": 2048 }),
         ]
         .map(Record)
         .into();
