@@ -11,9 +11,10 @@ use vws_tests::libvirt::{Libvirt, until};
 fn a_deploy_survives_the_plugins_child() {
     let Some(libvirt) = Libvirt::start(&[]) else { return };
     let host = libvirt.host("here");
-    let site = Site::start(&Plan { hosts: Vec::new(), kvm: vec![host.clone()], ..Plan::default() });
-    site.import_guest();
     for phase in ["images", "stage", "start"] {
+        // A daemon of its own for each: one that ends three times within a minute is rightly left alone for a while.
+        let site = Site::start(&Plan { hosts: Vec::new(), kvm: vec![host.clone()], ..Plan::default() });
+        site.import_guest();
         let launched = site.ok(&["launch", "guest", "--name", "one", "--memory", "128M", "--no-wait"]);
         let job = launched["job"]["path"].as_str().unwrap().to_owned();
         let hit = run(async {
