@@ -4,7 +4,7 @@
 //! A row is brought up to date when its candidate differs: another host record (records are immutable and shared, and a row
 //! holds on to its record, so the same address is the same record) or other amounts. Scripts never see what is kept here.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use vws_domain::{Candidate, Connection, Host, HostName, Request, Resources};
@@ -68,10 +68,13 @@ impl LabelColumn {
         Self { ids: Vec::with_capacity(hosts), values: vec![String::new()], ..Self::default() }
     }
 
-    fn push(&mut self, host: &Host, label: &str) {
-        let id = self.id_of(host.labels.get(label));
-        self.ids.push(id);
-        self.last = id;
+    /// Appends these hosts. They have few labels each: looking through them takes less than a search.
+    fn extend(&mut self, hosts: &[Arc<Host>], label: &str) {
+        for host in hosts {
+            let id = self.id_of(host.labels.iter().find(|(key, _)| *key == label).map(|(_, value)| value));
+            self.ids.push(id);
+            self.last = id;
+        }
     }
 
     fn id_of(&mut self, value: Option<&String>) -> u32 {
@@ -104,8 +107,11 @@ impl Numbers {
         self.0.iter_mut().for_each(|column| column.reserve_exact(count));
     }
 
-    fn push(&mut self, amounts: [f64; 3]) {
-        self.0.iter_mut().zip(amounts).for_each(|(column, amount)| column.push(amount));
+    fn extend(&mut self, amounts: &[[f64; 3]]) {
+        let [vcpus, memory, disk] = &mut self.0;
+        vcpus.extend(amounts.iter().map(|[amount, _, _]| amount));
+        memory.extend(amounts.iter().map(|[_, amount, _]| amount));
+        disk.extend(amounts.iter().map(|[_, _, amount]| amount));
     }
 
     fn set(&mut self, index: usize, amounts: [f64; 3]) {
@@ -130,18 +136,40 @@ pub(crate) struct Columns {
     pub(crate) per_capacity: Numbers,
     /// What may ever be given out.
     ceiling: Vec<Resources>,
-    /// The lesser of free and ceiling: what a request must fit into.
-    room: Vec<Resources>,
     /// Whether the host can be used at all: `Passes`, `Disabled`, `Unprobed`, `Down`.
     usable: Vec<Fate>,
-    /// Position by name: ties go to the lower.
-    pub(crate) order: Vec<u32>,
-    /// Host indices by name.
-    by_name: Vec<u32>,
+    /// Made when a tie asks for it: many a decision has none.
+    names: OnceCell<Names>,
     /// Host indices that were looked for by name.
     found: RefCell<HashMap<HostName, u32>>,
     labels: HashMap<String, LabelColumn>,
     capabilities: HashMap<String, Vec<bool>>,
+    /// Room for what a decision finds out about each host, given back by the last one: fresh memory costs more than the scan.
+    pub(crate) spare_fates: Vec<Fate>,
+    pub(crate) spare_scores: Vec<f64>,
+}
+
+/// The hosts in the order of their names.
+#[derive(Debug)]
+struct Names {
+    /// Host indices by name.
+    by_name: Vec<u32>,
+    /// Each host's position by name.
+    positions: Vec<u32>,
+}
+
+impl Names {
+    fn of(hosts: &[Arc<Host>]) -> Self {
+        let count = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+        let mut by_name: Vec<u32> = (0..count).collect();
+        // In time that grows with their number if they stand in order already, as a site's do.
+        by_name.sort_by(|a, b| name(hosts, *a).cmp(name(hosts, *b)));
+        let mut positions = vec![0; hosts.len()];
+        for (position, index) in (0_u32..).zip(&by_name) {
+            set(&mut positions, *index as usize, position);
+        }
+        Self { by_name, positions }
+    }
 }
 
 /// vCPUs, memory, disk as numbers for a ranking.
@@ -153,12 +181,9 @@ fn per(capacity: Resources) -> [f64; 3] {
     numbers(capacity).map(|amount| if amount > 0.0 { 1.0 / amount } else { 0.0 })
 }
 
-fn lesser(a: Resources, b: Resources) -> Resources {
-    Resources { vcpus: a.vcpus.min(b.vcpus), memory_mib: a.memory_mib.min(b.memory_mib), disk_gib: a.disk_gib.min(b.disk_gib) }
-}
-
+/// All three are compared always: that is cheaper than three guesses which comparison ends it.
 fn fits(asked: Resources, room: Resources) -> bool {
-    asked.vcpus <= room.vcpus && asked.memory_mib <= room.memory_mib && asked.disk_gib <= room.disk_gib
+    (asked.vcpus <= room.vcpus) & (asked.memory_mib <= room.memory_mib) & (asked.disk_gib <= room.disk_gib)
 }
 
 fn usable(host: &Host) -> Fate {
@@ -177,6 +202,7 @@ impl Columns {
             candidates.iter().flat_map(|candidate| candidate.host.labels.keys()).map(String::as_str).collect();
         let labels: Vec<&str> = labels.into_iter().take(COLUMNS_KEPT / 2).collect();
         self.sync(candidates, &labels);
+        self.names();
     }
 
     /// Brings every row in line with its candidate, and has columns of these labels.
@@ -186,7 +212,7 @@ impl Columns {
         for label in labels {
             if !self.labels.contains_key(*label) {
                 let mut column = LabelColumn::with_capacity(self.hosts.len());
-                self.hosts.iter().for_each(|host| column.push(host, label));
+                column.extend(&self.hosts, label);
                 self.labels.insert((*label).to_owned(), column);
             }
         }
@@ -223,8 +249,6 @@ impl Columns {
         set(&mut self.free, index, candidate.free);
         set(&mut self.workspaces, index, candidate.workspaces);
         self.free_numbers.set(index, numbers(candidate.free));
-        let room = lesser(candidate.free, self.ceiling(index));
-        set(&mut self.room, index, room);
     }
 
     /// Everything anew. The records are scattered over memory: they are read a block at a time, in loops so short that the
@@ -238,48 +262,25 @@ impl Columns {
         self.free_numbers.reserve(count);
         self.per_capacity.reserve(count);
         self.ceiling.reserve_exact(count);
-        self.room.reserve_exact(count);
         self.usable.reserve_exact(count);
         let mut wanted: BTreeMap<&str, LabelColumn> =
             labels.iter().map(|label| (*label, LabelColumn::with_capacity(count))).collect();
-        let mut sorted = true;
-        let mut before: Option<&HostName> = None;
         for block in candidates.chunks(BLOCK) {
+            let hosts = block.iter().map(|candidate| &*candidate.host);
+            let capacities: Vec<Resources> = hosts.clone().map(Host::capacity).collect();
+            self.per_capacity.extend(&capacities.iter().map(|capacity| per(*capacity)).collect::<Vec<_>>());
+            let begin = self.ceiling.len();
+            self.ceiling.extend(hosts.clone().zip(&capacities).map(|(host, capacity)| capacity.plus(host.foreign.resources)));
+            self.usable.extend(hosts.map(usable));
+            self.free.extend(block.iter().map(|candidate| candidate.free));
+            self.free_numbers.extend(&block.iter().map(|candidate| numbers(candidate.free)).collect::<Vec<_>>());
+            self.workspaces.extend(block.iter().map(|candidate| candidate.workspaces));
             self.hosts.extend(block.iter().map(|candidate| Arc::clone(&candidate.host)));
-            for candidate in block {
-                let host = &candidate.host;
-                let capacity = host.capacity();
-                let ceiling = capacity.plus(host.foreign.resources);
-                self.per_capacity.push(per(capacity));
-                self.ceiling.push(ceiling);
-                self.room.push(lesser(candidate.free, ceiling));
-                self.usable.push(usable(host));
-            }
-            for candidate in block {
-                self.free.push(candidate.free);
-                self.free_numbers.push(numbers(candidate.free));
-                self.workspaces.push(candidate.workspaces);
-            }
-            for candidate in block {
-                sorted &= before.is_none_or(|before| *before <= candidate.host.name);
-                before = Some(&candidate.host.name);
-            }
             for (label, column) in &mut wanted {
-                block.iter().for_each(|candidate| column.push(&candidate.host, label));
+                column.extend(self.hosts.get(begin..).unwrap_or_default(), label);
             }
         }
         self.labels = wanted.into_iter().map(|(label, column)| (label.to_owned(), column)).collect();
-        self.by_name = (0..u32::try_from(count).unwrap_or(u32::MAX)).collect();
-        if !sorted {
-            let hosts = &self.hosts;
-            self.by_name.sort_by(|a, b| name(hosts, *a).cmp(name(hosts, *b)));
-        }
-        self.order = vec![0; count];
-        for (position, index) in self.by_name.iter().enumerate() {
-            if let Some(slot) = self.order.get_mut(*index as usize) {
-                *slot = u32::try_from(position).unwrap_or(u32::MAX);
-            }
-        }
     }
 
     /// Another record of the same host.
@@ -318,45 +319,55 @@ impl Columns {
         }
     }
 
+    fn names(&self) -> &Names {
+        self.names.get_or_init(|| Names::of(&self.hosts))
+    }
+
+    /// The host's position by name: ties go to the lower.
+    pub(crate) fn position(&self, index: usize) -> u32 {
+        self.names().positions.get(index).copied().unwrap_or(u32::MAX)
+    }
+
     /// The index of the host of that name.
     pub(crate) fn find(&self, host: &HostName) -> Option<usize> {
         if let Some(index) = self.found.borrow().get(host) {
             return Some(*index as usize);
         }
-        let at = self.by_name.binary_search_by(|index| name(&self.hosts, *index).cmp(host.as_str())).ok()?;
-        let index = *self.by_name.get(at)?;
+        // A site's candidates stand in the order of their names. If these do not, the search may miss one that is there.
+        let as_they_stand = self.hosts.binary_search_by(|there| there.name.cmp(host)).ok().and_then(|at| u32::try_from(at).ok());
+        let index = as_they_stand.or_else(|| {
+            let by_name = &self.names().by_name;
+            let at = by_name.binary_search_by(|index| name(&self.hosts, *index).cmp(host.as_str())).ok()?;
+            by_name.get(at).copied()
+        })?;
         self.found.borrow_mut().insert(host.clone(), index);
         Some(index as usize)
     }
 
-    /// What the core's filter says of each host.
+    /// What the core's filter says of each host. What weighs less is written first.
     pub(crate) fn fates(&mut self, request: &Request) -> Vec<Fate> {
+        let mut fates = std::mem::take(&mut self.spare_fates);
+        fates.clear();
+        let asked = request.resources;
+        fates.extend(self.usable.iter().zip(&self.free).zip(&self.ceiling).map(|((usable, free), ceiling)| {
+            let by_room = if fits(asked, *free) { Fate::Passes } else { Fate::NoRoom };
+            let by_size = if fits(asked, *ceiling) { by_room } else { Fate::TooLarge };
+            if *usable == Fate::Passes { by_size } else { *usable }
+        }));
         for need in &request.needs {
-            if !self.capabilities.contains_key(need) {
-                let column = self.hosts.iter().map(|host| host.cannot(need).is_none()).collect();
-                self.capabilities.insert(need.clone(), column);
+            let hosts = &self.hosts;
+            let able = || hosts.iter().map(|host| host.cannot(need).is_none()).collect();
+            let column = self.capabilities.entry(need.clone()).or_insert_with(able);
+            for ((fate, able), usable) in fates.iter_mut().zip(column).zip(&self.usable) {
+                if !*able && *usable == Fate::Passes {
+                    *fate = Fate::Unsupported;
+                }
             }
         }
-        let needs: Vec<&Vec<bool>> = request.needs.iter().filter_map(|need| self.capabilities.get(need)).collect();
-        let bound = request.host.is_some() || request.leaves.is_some() || request.backend.is_some() || !request.avoid.is_empty();
-        let asked = request.resources;
-        let mut fates = Vec::with_capacity(self.hosts.len());
-        for (index, (usable, room)) in self.usable.iter().zip(&self.room).enumerate() {
-            let elsewhere = if bound { self.elsewhere(index, request) } else { None };
-            let fate = if let Some(fate) = elsewhere {
-                fate
-            } else if *usable != Fate::Passes {
-                *usable
-            } else if needs.iter().any(|column| !column.get(index).copied().unwrap_or(false)) {
-                Fate::Unsupported
-            } else if fits(asked, *room) {
-                Fate::Passes
-            } else if self.exceeds(index, asked) {
-                Fate::TooLarge
-            } else {
-                Fate::NoRoom
-            };
-            fates.push(fate);
+        if request.host.is_some() || request.leaves.is_some() || request.backend.is_some() || !request.avoid.is_empty() {
+            for (index, fate) in fates.iter_mut().enumerate() {
+                *fate = self.elsewhere(index, request).unwrap_or(*fate);
+            }
         }
         fates
     }

@@ -110,7 +110,11 @@ fn attempt(
 ) -> Result<Placement, Fault> {
     let mut columns = std::mem::take(&mut evaluator.columns);
     let outcome = search(evaluator, &mut columns, input, candidates, explain);
-    let placement = outcome.and_then(|(script, field)| conclude(evaluator, &columns, &script, field, input, candidates, explain));
+    let placement = outcome.and_then(|(script, mut field)| {
+        let placement = conclude(evaluator, &columns, &script, &mut field, input, candidates, explain);
+        columns.spare_fates = field.fates;
+        placement
+    });
     evaluator.columns = columns;
     placement
 }
@@ -134,18 +138,9 @@ fn search(
             }
         }
     }
-    let scores = rank::scores(&script.terms, columns, input);
-    // Scores that are no scores are found, and -0 becomes 0, because they are one score.
-    let mut good = true;
-    let mut ranked: Vec<(u32, f64)> = Vec::with_capacity(fates.len());
-    for (index, (fate, score)) in (0_u32..).zip(fates.iter().zip(scores)) {
-        if *fate == Fate::Passes {
-            good &= score.is_finite();
-            ranked.push((index, score + 0.0));
-        }
-    }
-    if let Some((index, score)) = ranked.iter().find(|(_, score)| !good && !score.is_finite()) {
-        let name = columns.hosts.get(*index as usize).map_or("", |host| host.name.as_str());
+    let mut scores = rank::scores(&script.terms, columns, input);
+    if let Some((index, score)) = mask(&fates, &mut scores) {
+        let name = columns.hosts.get(index).map_or("", |host| host.name.as_str());
         let text = format!("rank gives host `{name}` the score {score}, a finite number is needed");
         return Err(Fault { line: script.rank_line, ..Fault::of(FaultKind::Shape, FILE, text) });
     }
@@ -156,15 +151,39 @@ fn search(
         refused: HashMap::new(),
         scored: Vec::new(),
     };
-    if script.filter.is_none() && script.score.is_none() {
-        field.scored = ranked;
+    let has_functions = script.filter.is_some() || script.score.is_some();
+    let recorded = evaluator.set.limits().recorded_hosts.max(1);
+    let eligible = || (0_u32..).zip(scores.iter().copied()).filter(|(_, score)| *score >= f64::MIN);
+    if has_functions {
+        ask(evaluator, columns, &script, input, candidates, eligible().collect(), explain, &mut field)?;
+    } else if explain || recorded > SCANNED {
+        field.scored = eligible().collect();
     } else {
-        ask(evaluator, columns, &script, input, candidates, ranked, explain, &mut field)?;
+        // Nobody asks for more than the best few.
+        let few = best(columns, (0_u32..).zip(scores.iter().copied()), recorded);
+        field.scored = few.into_iter().map(|(_, entry)| entry).collect();
     }
+    columns.spare_scores = scores;
     if evaluator.scripts.sandbox.budget.over() {
         return Err(evaluator.set.overrun(FILE));
     }
     Ok((script, field))
+}
+
+/// Gives hosts that do not pass a score below every score, and makes 0 of -0, because they are one score. Answers the first
+/// host that passes with a score that is none.
+fn mask(fates: &[Fate], scores: &mut [f64]) -> Option<(usize, f64)> {
+    let mut good = true;
+    for (fate, score) in fates.iter().zip(scores.iter_mut()) {
+        let passes = *fate == Fate::Passes;
+        good &= !passes | score.is_finite();
+        *score = if passes { *score + 0.0 } else { f64::NEG_INFINITY };
+    }
+    if good {
+        return None;
+    }
+    let of_passing = fates.iter().zip(scores).enumerate().filter(|(_, (fate, _))| **fate == Fate::Passes);
+    of_passing.map(|(index, (_, score))| (index, *score)).find(|(_, score)| !score.is_finite())
 }
 
 /// Runs the file's chunk, `needs_labels` and `rank`.
@@ -202,7 +221,7 @@ fn read_script(evaluator: &Evaluator, input: &PlacementInput) -> Result<Script, 
 
 /// Higher scores first, ties by name.
 fn better(columns: &Columns, a: &(u32, f64), b: &(u32, f64)) -> Ordering {
-    let position = |index: u32| columns.order.get(index as usize).copied().unwrap_or(u32::MAX);
+    let position = |index: u32| columns.position(index as usize);
     b.1.total_cmp(&a.1).then_with(|| position(a.0).cmp(&position(b.0)))
 }
 
@@ -216,8 +235,9 @@ fn bring_forward(columns: &Columns, ranked: &mut [(u32, f64)], count: usize) {
         return;
     }
     if count <= SCANNED && count < ranked.len() {
-        let mut places = best_places(columns, ranked, count);
+        let scan = best(columns, ranked.iter().copied(), count);
         // In rising order, so that nothing is moved away that was brought forward.
+        let mut places: Vec<usize> = scan.iter().map(|(place, _)| *place).collect();
         places.sort_unstable();
         for (to, from) in places.into_iter().enumerate() {
             ranked.swap(to, from);
@@ -230,22 +250,22 @@ fn bring_forward(columns: &Columns, ranked: &mut [(u32, f64)], count: usize) {
     }
 }
 
-/// Where the best `count` stand.
-fn best_places(columns: &Columns, ranked: &[(u32, f64)], count: usize) -> Vec<usize> {
+/// The best `count` with the places where they stand, best first. What has a score below every score is not among them.
+fn best(columns: &Columns, ranked: impl Iterator<Item = (u32, f64)>, count: usize) -> Vec<(usize, (u32, f64))> {
     let mut best: Vec<(usize, (u32, f64))> = Vec::with_capacity(count + 1);
-    let mut worst = f64::NEG_INFINITY;
-    for (place, entry) in ranked.iter().enumerate() {
-        if best.len() == count && entry.1 < worst {
+    let mut worst = f64::MIN;
+    for (place, entry) in ranked.enumerate() {
+        if entry.1 < worst {
             continue;
         }
-        let at = best.partition_point(|(_, other)| better(columns, other, entry) == Ordering::Less);
-        best.insert(at, (place, *entry));
+        let at = best.partition_point(|(_, other)| better(columns, other, &entry) == Ordering::Less);
+        best.insert(at, (place, entry));
         best.truncate(count);
         if best.len() == count {
             worst = best.last().map_or(worst, |(_, (_, score))| *score);
         }
     }
-    best.into_iter().map(|(place, _)| place).collect()
+    best
 }
 
 /// Asks the site's functions, a batch at a time, best first.
@@ -337,7 +357,7 @@ fn conclude(
     evaluator: &Evaluator,
     columns: &Columns,
     script: &Script,
-    mut field: Field,
+    field: &mut Field,
     input: &PlacementInput,
     candidates: &[Candidate],
     explain: bool,
@@ -351,8 +371,8 @@ fn conclude(
         .filter_map(|(index, score)| candidates.get(*index as usize).map(|candidate| (candidate.host.name.clone(), *score)))
         .collect();
     let Some(name) = choose(&best).cloned() else {
-        let verdict = refusal::verdict(columns, &field, input, candidates, evaluator.set.limits());
-        let hosts = judgements(columns, &field, input, candidates, explain, recorded);
+        let verdict = refusal::verdict(columns, field, input, candidates, evaluator.set.limits());
+        let hosts = judgements(columns, field, input, candidates, explain, recorded);
         return Ok(Placement { verdict, host: None, hosts });
     };
     let chosen = columns.find(&name).and_then(|index| candidates.get(index));
@@ -371,7 +391,7 @@ fn conclude(
         restriction: Restriction::default(),
         micros: 0,
     };
-    let hosts = judgements(columns, &field, input, candidates, explain, recorded);
+    let hosts = judgements(columns, field, input, candidates, explain, recorded);
     Ok(Placement { verdict, host: Some(name), hosts })
 }
 
@@ -396,12 +416,12 @@ fn judgements(
     };
     if explain {
         let mut by_name: Vec<u32> = (0_u32..).take(candidates.len()).collect();
-        by_name.sort_unstable_by_key(|index| columns.order.get(*index as usize).copied());
+        by_name.sort_unstable_by_key(|index| columns.position(*index as usize));
         return by_name.into_iter().filter_map(judged).collect();
     }
     let mut few: Vec<u32> = field.scored.iter().take(recorded).map(|(index, _)| *index).collect();
     let mut refused: Vec<u32> = field.refused.keys().copied().collect();
-    refused.sort_unstable_by_key(|index| columns.order.get(*index as usize).copied());
+    refused.sort_unstable_by_key(|index| columns.position(*index as usize));
     few.extend(refused.into_iter().take(recorded.saturating_sub(few.len())));
     if few.is_empty() {
         few.extend(refusal::nearest(columns, field, input.request.resources, recorded));

@@ -180,8 +180,10 @@ impl Term {
 
 /// Each host's score, by its place in the columns: the terms' sum. The columns of the terms' labels are there. Every host is
 /// scored, those too that the core's filter refused: a scan over columns costs less than a choice at each row.
-pub(crate) fn scores(terms: &[Term], columns: &Columns, input: &PlacementInput) -> Vec<f64> {
-    let mut scores = vec![0.0; columns.hosts.len()];
+pub(crate) fn scores(terms: &[Term], columns: &mut Columns, input: &PlacementInput) -> Vec<f64> {
+    let mut scores = std::mem::take(&mut columns.spare_scores);
+    scores.clear();
+    scores.resize(columns.hosts.len(), 0.0);
     for term in terms {
         add(term, columns, &mut scores, input);
     }

@@ -101,8 +101,7 @@ fn too_large_text(columns: &Columns, field: &Field, asked: Resources, candidates
     let count = concerned().count();
     let largest = concerned().map(|(index, _)| index).min_by(|a, b| {
         let lack = |index: usize| lack(asked, columns.ceiling(index));
-        let order = |index: usize| columns.order.get(index).copied();
-        lack(*a).total_cmp(&lack(*b)).then_with(|| order(*a).cmp(&order(*b)))
+        lack(*a).total_cmp(&lack(*b)).then_with(|| columns.position(*a).cmp(&columns.position(*b)))
     });
     let best = largest.and_then(|index| {
         let short = asked.shortage(columns.ceiling(index))?;
@@ -127,7 +126,7 @@ fn counted_text(
     let plural = if candidates.len() == 1 { "host" } else { "hosts" };
     let head = format!("none of {} {plural} takes it: {}{more}", candidates.len(), shown.join(", "));
     let mut by_name: Vec<&u32> = field.refused.keys().collect();
-    by_name.sort_unstable_by_key(|index| columns.order.get(**index as usize).copied());
+    by_name.sort_unstable_by_key(|index| columns.position(**index as usize));
     let first =
         by_name.first().copied().copied().or_else(|| nearest(columns, field, input.request.resources, 1).into_iter().next());
     let Some(index) = first else { return head };
@@ -160,7 +159,7 @@ pub(crate) fn nearest(columns: &Columns, field: &Field, asked: Resources, count:
             Some(Fate::Unsupported) => 5,
             _ => 6,
         };
-        (class, lack(asked, columns.free(at)), columns.order.get(at).copied().unwrap_or(u32::MAX))
+        (class, lack(asked, columns.free(at)), columns.position(at))
     };
     let mut keyed: Vec<_> = (0_u32..).take(field.fates.len()).map(|index| (key(index), index)).collect();
     let order = |a: &((u8, f64, u32), u32), b: &((u8, f64, u32), u32)| {
