@@ -14,9 +14,16 @@ pub(crate) fn sequence(connection: &Connection) -> Tried<u64> {
 }
 
 /// Number of the last event, also when it was pruned.
-fn event_sequence(connection: &Connection) -> Tried<u64> {
+pub(crate) fn event_sequence(connection: &Connection) -> Tried<u64> {
     let last: Option<i64> = connection.query_row("SELECT max(sequence) FROM events", [], |row| row.get(0))?;
     Ok(unsigned(last.unwrap_or(0))?.max(meta(connection, "event_sequence")?))
+}
+
+/// Generation of the policies that decided last, also when the decision was pruned.
+pub(crate) fn generation(connection: &Connection) -> Tried<u64> {
+    let newest = "SELECT coalesce((SELECT generation FROM decisions ORDER BY position DESC LIMIT 1), 0)";
+    let last: i64 = connection.query_row(newest, [], |row| row.get(0))?;
+    Ok(unsigned(last)?.max(meta(connection, "generation")?))
 }
 
 /// A number of `meta`.

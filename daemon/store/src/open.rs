@@ -29,6 +29,8 @@ const LOCK_LOOK: Duration = Duration::from_millis(5);
 /// Pages in the write-ahead log that make a commit move it into the database: at the default of 1000 a busy writer did so
 /// several times a second.
 const CHECKPOINT_PAGES: i64 = 4000;
+/// KiB of pages that the writer keeps at hand. At the default of 2000 a busy writer read pages back that it had just written.
+const CACHE_KIB: i64 = 8 * 1024;
 /// Bytes to which the write-ahead log is cut back after a checkpoint.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 
@@ -273,6 +275,7 @@ fn prepare(connection: &Connection) -> Tried<()> {
     connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", WAL_KEPT_BYTES, |_| Ok(()))?;
     Ok(())

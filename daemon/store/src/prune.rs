@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use crate::fail::{Tried, int};
 use crate::limits::Limits;
+use crate::load;
 
 /// Tables whose rows are versions of the ledger.
 const VERSIONED: [&str; 4] = ["hosts", "networks", "addresses", "reservations"];
@@ -11,11 +12,10 @@ const VERSIONED: [&str; 4] = ["hosts", "networks", "addresses", "reservations"];
 /// Removes what exceeds `limits`. In one transaction of its own.
 pub(crate) fn run(connection: &mut Connection, limits: &Limits) -> Tried<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    // Not with each event: it would cost every commit a page more.
-    transaction.execute(
-        "UPDATE meta SET value = max(value, (SELECT coalesce(max(sequence), 0) FROM events)) WHERE key = 'event_sequence'",
-        [],
-    )?;
+    // Not with each event and decision: it would cost every commit a page more.
+    for (key, value) in [("event_sequence", load::event_sequence(&transaction)?), ("generation", load::generation(&transaction)?)] {
+        transaction.execute("UPDATE meta SET value = ? WHERE key = ?", rusqlite::params![int(value)?, key])?;
+    }
     let keep_newest = [
         (
             limits.events,
@@ -66,7 +66,7 @@ fn history(connection: &Connection, limits: &Limits) -> Tried<()> {
         Ok(rows.next()?.map(|row| row.get(0)).transpose()?.flatten())
     };
     let last = number("SELECT max(sequence) FROM transactions", None)?.unwrap_or(0);
-    let mut floor = number("SELECT min(ledger) FROM decisions", None)?.unwrap_or(last).min(last);
+    let mut floor = number("SELECT ledger FROM decisions ORDER BY position LIMIT 1", None)?.unwrap_or(last).min(last);
     for table in VERSIONED {
         let beyond =
             format!("SELECT sequence_to FROM {table} WHERE sequence_to IS NOT NULL ORDER BY sequence_to DESC LIMIT 1 OFFSET ?");

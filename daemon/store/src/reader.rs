@@ -133,7 +133,7 @@ impl Reader {
     /// # Errors
     /// The database cannot be read.
     pub fn last_generation(&self) -> Result<u64> {
-        self.told(load::meta(&self.connection, "generation"))
+        self.told(load::generation(&self.connection))
     }
 
     /// A job, also one that is no longer shown.

@@ -15,7 +15,8 @@ use crate::fail::{Fail, Tried};
 use crate::limits::Limits;
 use crate::open;
 use crate::reader::Reader;
-use crate::writer::{Command, Done, Health, Writer};
+use crate::write;
+use crate::writer::{Command, Done, Health, Prepared, Writer};
 
 /// Pages that a backup copies between two reports of progress.
 const BACKUP_PAGES: i32 = 256;
@@ -77,7 +78,7 @@ impl Store {
         Ok((Self { path: path.to_owned(), commands, writer: Mutex::new(Some(writer)), health, _lock: opened.lock }, opened.site))
     }
 
-    /// Hands a batch to the writer. `done` is called once, on the writer's thread, in the order of the commits, after the
+    /// Hands a batch to the writer; what it writes is made ready here, on the caller's thread. `done` is called once, on the writer's thread, in the order of the commits, after the
     /// fsync of the transaction that holds the batch; it should only pass the news on.
     ///
     /// Errors that `done` gets, by code:
@@ -91,7 +92,7 @@ impl Store {
     /// - `store-closed`: the store was closed before.
     pub fn commit(&self, batch: Batch, done: impl FnOnce(Result<u64>) + Send + 'static) {
         // A send that fails drops the command, and the drop answers.
-        drop(self.commands.send(Command::Commit(batch, Done::new(done))));
+        drop(self.commands.send(Command::Commit(Prepared::batch(&batch), Done::new(done))));
     }
 
     /// [`Store::commit`] that waits for the outcome.
@@ -110,8 +111,9 @@ impl Store {
     /// [`ErrorKind::NoSpace`], or the store failed.
     pub fn put_policy_set(&self, hash: &PolicyHash, files: &BTreeMap<String, String>) -> Result<()> {
         let (answer, wait) = mpsc::sync_channel(1);
-        let done = Done::new(move |outcome| drop(answer.send(outcome)));
-        drop(self.commands.send(Command::PolicySet { hash: hash.0.clone(), files: files.clone(), done }));
+        let done = Done::new(move |outcome: Result<u64>| drop(answer.send(outcome.map(drop))));
+        let prepared = Prepared { sequence: None, statements: write::policy_set(&hash.0, files) };
+        drop(self.commands.send(Command::Commit(prepared, done)));
         wait.recv().unwrap_or_else(|_| Err(Error::internal(open::object(&self.path), "the writer thread is gone")))
     }
 

@@ -10,6 +10,7 @@ use vws_domain::{
 
 use crate::fail::{Fail, Tried, int};
 use crate::rows::{self, Stored, from_json, to_json};
+use crate::write::Statements;
 
 /// Reads the columns of a row one after the other, in the order of the table's column list.
 pub(crate) struct Cells<'a> {
@@ -161,10 +162,10 @@ macro_rules! workspaces {
 pub(crate) const SELECT_WORKSPACES: &str = workspaces!(select);
 const UPSERT_WORKSPACE: &str = workspaces!(upsert);
 
-pub(crate) fn put_workspace(connection: &rusqlite::Connection, w: &Workspace) -> Tried<()> {
+pub(crate) fn put_workspace(out: &mut Statements, w: &Workspace) -> Tried<()> {
     // What only a deployment needs is not kept when there will be none.
     let user_data = if w.state == State::Gone { "" } else { &w.spec.user_data };
-    connection.prepare_cached(UPSERT_WORKSPACE)?.execute(params![
+    out.push(UPSERT_WORKSPACE, params![
         word(&w.id),
         w.owner,
         w.owner_name,
@@ -191,8 +192,7 @@ pub(crate) fn put_workspace(connection: &rusqlite::Connection, w: &Workspace) ->
         int(w.version)?,
         int(w.created_at.0)?,
         int(w.changed_at.0)?,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn workspace(cells: &mut Cells<'_>) -> Tried<Workspace> {
@@ -255,8 +255,8 @@ pub(crate) const SELECT_RESERVATIONS: &str = reservations!(select);
 const INSERT_RESERVATION: &str = reservations!(insert);
 
 /// A new version, in force from `sequence`, which was written at `at`.
-pub(crate) fn insert_reservation(connection: &rusqlite::Connection, r: &Reservation, sequence: u64, at: Timestamp) -> Tried<()> {
-    connection.prepare_cached(INSERT_RESERVATION)?.execute(params![
+pub(crate) fn insert_reservation(out: &mut Statements, r: &Reservation, sequence: u64, at: Timestamp) -> Tried<()> {
+    out.push(INSERT_RESERVATION, params![
         word(&r.workspace),
         r.name,
         r.owner,
@@ -273,8 +273,7 @@ pub(crate) fn insert_reservation(connection: &rusqlite::Connection, r: &Reservat
         int(r.addresses)?,
         int(sequence)?,
         int(at.0)?,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn reservation(cells: &mut Cells<'_>) -> Tried<Reservation> {
@@ -344,8 +343,8 @@ pub(crate) const SELECT_HOSTS: &str = hosts!(select);
 const INSERT_HOST: &str = hosts!(insert);
 
 /// A new version, in force from `sequence`.
-pub(crate) fn insert_host(connection: &rusqlite::Connection, h: &Host, sequence: u64) -> Tried<()> {
-    connection.prepare_cached(INSERT_HOST)?.execute(params![
+pub(crate) fn insert_host(out: &mut Statements, h: &Host, sequence: u64) -> Tried<()> {
+    out.push(INSERT_HOST, params![
         word(&h.name),
         h.backend,
         h.settings,
@@ -361,8 +360,7 @@ pub(crate) fn insert_host(connection: &rusqlite::Connection, h: &Host, sequence:
         int(h.version)?,
         int(h.seen_at.0)?,
         int(sequence)?,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn host(cells: &mut Cells<'_>) -> Tried<Host> {
@@ -405,8 +403,8 @@ pub(crate) const SELECT_NETWORKS: &str = networks!(select);
 const INSERT_NETWORK: &str = networks!(insert);
 
 /// A new version, in force from `sequence`.
-pub(crate) fn insert_network(connection: &rusqlite::Connection, n: &Network, sequence: u64) -> Tried<()> {
-    connection.prepare_cached(INSERT_NETWORK)?.execute(params![
+pub(crate) fn insert_network(out: &mut Statements, n: &Network, sequence: u64) -> Tried<()> {
+    out.push(INSERT_NETWORK, params![
         word(&n.name),
         word(&n.kind),
         n.source,
@@ -417,8 +415,7 @@ pub(crate) fn insert_network(connection: &rusqlite::Connection, n: &Network, seq
         n.enabled,
         int(n.version)?,
         int(sequence)?,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn network(cells: &mut Cells<'_>) -> Tried<Network> {
@@ -459,8 +456,8 @@ pub(crate) const SELECT_ADDRESSES: &str = addresses!(select);
 const INSERT_ADDRESS: &str = addresses!(insert);
 
 /// A new version, in force from `sequence`.
-pub(crate) fn insert_address(connection: &rusqlite::Connection, a: &Address, sequence: u64) -> Tried<()> {
-    connection.prepare_cached(INSERT_ADDRESS)?.execute(params![
+pub(crate) fn insert_address(out: &mut Statements, a: &Address, sequence: u64) -> Tried<()> {
+    out.push(INSERT_ADDRESS, params![
         word(&a.network),
         word(&a.address),
         word(&a.mac),
@@ -471,8 +468,7 @@ pub(crate) fn insert_address(connection: &rusqlite::Connection, a: &Address, seq
         int(a.since.0)?,
         a.released_at.map(|at| int(at.0)).transpose()?,
         int(sequence)?,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn address(cells: &mut Cells<'_>) -> Tried<Address> {
@@ -511,8 +507,8 @@ macro_rules! images {
 pub(crate) const SELECT_IMAGES: &str = images!(select);
 const UPSERT_IMAGE: &str = images!(upsert);
 
-pub(crate) fn put_image(connection: &rusqlite::Connection, i: &Image) -> Tried<()> {
-    connection.prepare_cached(UPSERT_IMAGE)?.execute(params![
+pub(crate) fn put_image(out: &mut Statements, i: &Image) -> Tried<()> {
+    out.push(UPSERT_IMAGE, params![
         word(&i.id),
         i.name,
         i.digest,
@@ -525,8 +521,7 @@ pub(crate) fn put_image(connection: &rusqlite::Connection, i: &Image) -> Tried<(
         word(&i.state),
         i.source,
         int(i.created_at.0)?,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn image(cells: &mut Cells<'_>) -> Tried<Image> {
@@ -554,8 +549,8 @@ macro_rules! bundles {
 pub(crate) const SELECT_BUNDLES: &str = bundles!(select);
 const UPSERT_BUNDLE: &str = bundles!(upsert);
 
-pub(crate) fn put_bundle(connection: &rusqlite::Connection, b: &Bundle) -> Tried<()> {
-    connection.prepare_cached(UPSERT_BUNDLE)?.execute(params![
+pub(crate) fn put_bundle(out: &mut Statements, b: &Bundle) -> Tried<()> {
+    out.push(UPSERT_BUNDLE, params![
         word(&b.id),
         word(&b.workspace),
         b.backend,
@@ -563,8 +558,7 @@ pub(crate) fn put_bundle(connection: &rusqlite::Connection, b: &Bundle) -> Tried
         to_json::<Vec<rows::BundleFile>, _>(&b.files)?,
         int(b.created_at.0)?,
         b.consumed_at.map(|at| int(at.0)).transpose()?,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn bundle(cells: &mut Cells<'_>) -> Tried<Bundle> {
@@ -607,8 +601,8 @@ macro_rules! jobs {
 pub(crate) const SELECT_JOBS: &str = jobs!(select);
 const UPSERT_JOB: &str = jobs!(upsert);
 
-pub(crate) fn put_job(connection: &rusqlite::Connection, j: &Job) -> Tried<()> {
-    connection.prepare_cached(UPSERT_JOB)?.execute(params![
+pub(crate) fn put_job(out: &mut Statements, j: &Job) -> Tried<()> {
+    out.push(UPSERT_JOB, params![
         word(&j.id),
         word(&j.kind),
         opt_word(j.workspace.as_ref()),
@@ -627,8 +621,7 @@ pub(crate) fn put_job(connection: &rusqlite::Connection, j: &Job) -> Tried<()> {
         int(j.created_at.0)?,
         j.ended_at.map(|at| int(at.0)).transpose()?,
         true,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn job(cells: &mut Cells<'_>) -> Tried<Job> {
@@ -682,8 +675,8 @@ macro_rules! decisions {
 pub(crate) const SELECT_DECISIONS: &str = decisions!(select);
 const UPSERT_DECISION: &str = decisions!(upsert);
 
-pub(crate) fn put_decision(connection: &rusqlite::Connection, d: &Decision) -> Tried<()> {
-    connection.prepare_cached(UPSERT_DECISION)?.execute(params![
+pub(crate) fn put_decision(out: &mut Statements, d: &Decision) -> Tried<()> {
+    out.push(UPSERT_DECISION, params![
         word(&d.id),
         int(d.at.0)?,
         int(d.ledger)?,
@@ -700,8 +693,7 @@ pub(crate) fn put_decision(connection: &rusqlite::Connection, d: &Decision) -> T
         to_json::<rows::Caller, _>(&d.caller)?,
         to_json::<Vec<rows::Verdict>, _>(&d.verdicts)?,
         to_json::<Vec<rows::HostJudgement>, _>(&d.hosts)?,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn decision(cells: &mut Cells<'_>) -> Tried<Decision> {
@@ -737,8 +729,8 @@ macro_rules! events {
 pub(crate) const SELECT_EVENTS: &str = events!(select);
 const INSERT_EVENT: &str = events!(insert);
 
-pub(crate) fn insert_event(connection: &rusqlite::Connection, e: &Event) -> Tried<()> {
-    connection.prepare_cached(INSERT_EVENT)?.execute(params![
+pub(crate) fn insert_event(out: &mut Statements, e: &Event) -> Tried<()> {
+    out.push(INSERT_EVENT, params![
         int(e.sequence)?,
         int(e.at.0)?,
         e.kind,
@@ -748,8 +740,7 @@ pub(crate) fn insert_event(connection: &rusqlite::Connection, e: &Event) -> Trie
         opt_word(e.image.as_ref()),
         e.owner,
         e.text,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn event(cells: &mut Cells<'_>) -> Tried<Event> {
@@ -774,8 +765,8 @@ macro_rules! requests {
 pub(crate) const SELECT_REQUESTS: &str = requests!(select);
 const REPLACE_REQUEST: &str = concat!("REPLACE", requests!(values));
 
-pub(crate) fn put_request(connection: &rusqlite::Connection, r: &AnsweredRequest) -> Tried<()> {
-    connection.prepare_cached(REPLACE_REQUEST)?.execute(params![
+pub(crate) fn put_request(out: &mut Statements, r: &AnsweredRequest) -> Tried<()> {
+    out.push(REPLACE_REQUEST, params![
         r.uid,
         r.request_id,
         r.digest,
@@ -783,8 +774,7 @@ pub(crate) fn put_request(connection: &rusqlite::Connection, r: &AnsweredRequest
         opt_word(r.job.as_ref()),
         opt_word(r.image.as_ref()),
         int(r.at.0)?,
-    ])?;
-    Ok(())
+    ])
 }
 
 pub(crate) fn request(cells: &mut Cells<'_>) -> Tried<AnsweredRequest> {

@@ -1,61 +1,88 @@
 //! One change, one statement or two: how a [`Change`] becomes rows. The sequence number of the transaction versions hosts,
 //! networks, addresses and reservations.
+//!
+//! In two parts: statements and their values are made by whoever hands a batch in, JSON and all; the writer thread, which everybody
+//! waits for, only runs them.
 
-use rusqlite::{Connection, params};
+use rusqlite::types::{ToSqlOutput, Value};
+use rusqlite::{Connection, ToSql, params, params_from_iter};
 use std::collections::BTreeMap;
 use vws_domain::{Change, Timestamp};
 
-use crate::fail::{Tried, int};
+use crate::fail::{Fail, Tried, int};
 use crate::store::Batch;
 use crate::tables;
 
-/// Writes everything of `batch`. Workspaces first, because reservations refer to them; otherwise in the given order.
-pub(crate) fn batch(connection: &Connection, batch: &Batch) -> Tried<()> {
-    connection
-        .prepare_cached("INSERT INTO transactions (sequence, at) VALUES (?, ?)")?
-        .execute(params![int(batch.sequence)?, int(batch.at.0)?])?;
-    let (workspaces, others): (Vec<&Change>, Vec<&Change>) =
-        batch.changes.iter().partition(|change| matches!(change, Change::PutWorkspace(_)));
-    workspaces.into_iter().chain(others).try_for_each(|change| write(connection, change, batch.sequence, batch.at))
+/// Statements with their values, in order.
+#[derive(Default)]
+pub(crate) struct Statements(Vec<(&'static str, Vec<Value>)>);
+
+impl Statements {
+    /// One more at the end.
+    pub(crate) fn push(&mut self, statement: &'static str, values: &[&dyn ToSql]) -> Tried<()> {
+        let owned = |value: &&dyn ToSql| match value.to_sql()? {
+            ToSqlOutput::Owned(value) => Ok(value),
+            ToSqlOutput::Borrowed(value) => Value::try_from(value).map_err(|error| Fail::Value(error.to_string())),
+            other => Err(Fail::Value(format!("{other:?} cannot be stored"))),
+        };
+        self.0.push((statement, values.iter().map(owned).collect::<Tried<_>>()?));
+        Ok(())
+    }
+
+    /// Runs all of them.
+    pub(crate) fn run(&self, connection: &Connection) -> Tried<()> {
+        for (statement, values) in &self.0 {
+            connection.prepare_cached(statement)?.execute(params_from_iter(values))?;
+        }
+        Ok(())
+    }
 }
 
-fn write(connection: &Connection, change: &Change, sequence: u64, at: Timestamp) -> Tried<()> {
+/// The statements for everything of `batch`. Workspaces first, because reservations refer to them; otherwise in the given order.
+pub(crate) fn batch(batch: &Batch) -> Tried<Statements> {
+    let mut out = Statements::default();
+    out.push("INSERT INTO transactions (sequence, at) VALUES (?, ?)", params![int(batch.sequence)?, int(batch.at.0)?])?;
+    let mut ledger = Ledger { sequence: batch.sequence, at: batch.at, begun: Vec::new() };
+    let (workspaces, others): (Vec<&Change>, Vec<&Change>) =
+        batch.changes.iter().partition(|change| matches!(change, Change::PutWorkspace(_)));
+    workspaces.into_iter().chain(others).try_for_each(|change| write(&mut out, change, &mut ledger))?;
+    Ok(out)
+}
+
+fn write(out: &mut Statements, change: &Change, ledger: &mut Ledger) -> Tried<()> {
     match change {
-        Change::PutWorkspace(workspace) => tables::put_workspace(connection, workspace),
+        Change::PutWorkspace(workspace) => tables::put_workspace(out, workspace),
         Change::PutReservation(reservation) => {
-            end_version(connection, &RESERVATIONS, [&reservation.workspace.to_string(), ""], sequence)?;
-            tables::insert_reservation(connection, reservation, sequence, at)
+            ledger.begin(out, &RESERVATIONS, [reservation.workspace.to_string(), String::new()])?;
+            tables::insert_reservation(out, reservation, ledger.sequence, ledger.at)
         }
-        Change::ReleaseReservation(id) => end_version(connection, &RESERVATIONS, [&id.to_string(), ""], sequence),
+        Change::ReleaseReservation(id) => ledger.end(out, &RESERVATIONS, &[id.to_string(), String::new()]),
         Change::PutHost(host) => {
-            end_version(connection, &HOSTS, [host.name.as_str(), ""], sequence)?;
-            tables::insert_host(connection, host, sequence)
+            ledger.begin(out, &HOSTS, [host.name.to_string(), String::new()])?;
+            tables::insert_host(out, host, ledger.sequence)
         }
-        Change::RemoveHost(name) => end_version(connection, &HOSTS, [name.as_str(), ""], sequence),
+        Change::RemoveHost(name) => ledger.end(out, &HOSTS, &[name.to_string(), String::new()]),
         Change::PutNetwork(network) => {
-            end_version(connection, &NETWORKS, [network.name.as_str(), ""], sequence)?;
-            tables::insert_network(connection, network, sequence)
+            ledger.begin(out, &NETWORKS, [network.name.to_string(), String::new()])?;
+            tables::insert_network(out, network, ledger.sequence)
         }
         Change::RemoveNetwork(name) => {
-            end_version(connection, &NETWORKS, [name.as_str(), ""], sequence)?;
-            end_version(connection, &ADDRESSES_OF, [name.as_str(), ""], sequence)
+            ledger.end(out, &NETWORKS, &[name.to_string(), String::new()])?;
+            ledger.end(out, &ADDRESSES_OF, &[name.to_string(), String::new()])
         }
         Change::PutAddress(address) => {
-            end_version(connection, &ADDRESSES, [address.network.as_str(), &address.address.to_string()], sequence)?;
-            tables::insert_address(connection, address, sequence)
+            ledger.begin(out, &ADDRESSES, [address.network.to_string(), address.address.to_string()])?;
+            tables::insert_address(out, address, ledger.sequence)
         }
-        Change::PutImage(image) => tables::put_image(connection, image),
-        Change::RemoveImage(id) => run(connection, "DELETE FROM images WHERE id = ?", &id.to_string()),
-        Change::PutBundle(bundle) => tables::put_bundle(connection, bundle),
-        Change::RemoveBundle(id) => run(connection, "DELETE FROM bundles WHERE id = ?", &id.to_string()),
-        Change::PutJob(job) => tables::put_job(connection, job),
-        Change::ForgetJob(id) => run(connection, "UPDATE jobs SET shown = 0 WHERE id = ?", &id.to_string()),
-        Change::PutDecision(decision) => {
-            tables::put_decision(connection, decision)?;
-            at_least(connection, "generation", decision.generation)
-        }
-        Change::PutRequest(request) => tables::put_request(connection, request),
-        Change::Event(event) => tables::insert_event(connection, event),
+        Change::PutImage(image) => tables::put_image(out, image),
+        Change::RemoveImage(id) => out.push("DELETE FROM images WHERE id = ?", params![id.to_string()]),
+        Change::PutBundle(bundle) => tables::put_bundle(out, bundle),
+        Change::RemoveBundle(id) => out.push("DELETE FROM bundles WHERE id = ?", params![id.to_string()]),
+        Change::PutJob(job) => tables::put_job(out, job),
+        Change::ForgetJob(id) => out.push("UPDATE jobs SET shown = 0 WHERE id = ?", params![id.to_string()]),
+        Change::PutDecision(decision) => tables::put_decision(out, decision),
+        Change::PutRequest(request) => tables::put_request(out, request),
+        Change::Event(event) => tables::insert_event(out, event),
     }
 }
 
@@ -68,51 +95,63 @@ struct Versioned {
 }
 
 /// The statements for a table and the condition that finds a row by its key, `?1` and, if the key has two parts, `?2`; `?3` is
-/// the sequence number. (`?2` is named in any case, so that the number of parameters is the same.)
+/// the sequence number and `?4` the time. (All are named in any case, so that the number of parameters is the same.)
 macro_rules! versioned {
-    ($table:literal, $key:literal) => {
+    ($table:literal, $key:literal, $ended:literal) => {
         Versioned {
-            drop: concat!("DELETE FROM ", $table, " WHERE ", $key, " AND ?2 IS NOT NULL AND sequence_from = ?3"),
-            end: concat!("UPDATE ", $table, " SET sequence_to = ?3 WHERE ", $key, " AND ?2 IS NOT NULL AND sequence_to IS NULL"),
+            drop: concat!(
+                "DELETE FROM ", $table, " WHERE ", $key, " AND ?2 IS NOT NULL AND ?4 IS NOT NULL AND sequence_from = ?3"
+            ),
+            end: concat!(
+                "UPDATE ", $table, " SET sequence_to = ?3", $ended, " WHERE ", $key,
+                " AND ?2 IS NOT NULL AND ?4 IS NOT NULL AND sequence_to IS NULL"
+            ),
         }
     };
 }
 
-/// Reservations also keep the time of their end: the transaction that ends one is written already.
-const RESERVATIONS: Versioned = Versioned {
-    end: "UPDATE reservations SET sequence_to = ?3, at_to = (SELECT at FROM transactions WHERE sequence = ?3) \
-          WHERE workspace = ?1 AND ?2 IS NOT NULL AND sequence_to IS NULL",
-    ..versioned!("reservations", "workspace = ?1")
-};
-const HOSTS: Versioned = versioned!("hosts", "name = ?1");
-const NETWORKS: Versioned = versioned!("networks", "name = ?1");
-const ADDRESSES: Versioned = versioned!("addresses", "network = ?1 AND address = ?2");
-const ADDRESSES_OF: Versioned = versioned!("addresses", "network = ?1");
+/// Reservations also keep the time of their end.
+const RESERVATIONS: Versioned = versioned!("reservations", "workspace = ?1", ", at_to = ?4");
+const HOSTS: Versioned = versioned!("hosts", "name = ?1", "");
+const NETWORKS: Versioned = versioned!("networks", "name = ?1", "");
+const ADDRESSES: Versioned = versioned!("addresses", "network = ?1 AND address = ?2", "");
+const ADDRESSES_OF: Versioned = versioned!("addresses", "network = ?1", "");
 
-fn end_version(connection: &Connection, table: &Versioned, key: [&str; 2], sequence: u64) -> Tried<()> {
-    let [first, second] = key;
-    for statement in [table.drop, table.end] {
-        connection.prepare_cached(statement)?.execute(params![first, second, int(sequence)?])?;
+/// The ledger in one transaction.
+struct Ledger {
+    sequence: u64,
+    at: Timestamp,
+    /// Versions that begin in this transaction: how they end, and their keys.
+    begun: Vec<(&'static str, [String; 2])>,
+}
+
+impl Ledger {
+    /// A new version is about to be written: the present one ends, unless it began in this very transaction; then it goes.
+    fn begin(&mut self, out: &mut Statements, table: &Versioned, key: [String; 2]) -> Tried<()> {
+        let begun = (table.end, key);
+        if self.begun.contains(&begun) {
+            return self.close(out, table.drop, &begun.1);
+        }
+        self.close(out, table.end, &begun.1)?;
+        self.begun.push(begun);
+        Ok(())
     }
-    Ok(())
+
+    /// The present version ends, whenever it began.
+    fn end(&self, out: &mut Statements, table: &Versioned, key: &[String; 2]) -> Tried<()> {
+        self.close(out, table.drop, key)?;
+        self.close(out, table.end, key)
+    }
+
+    fn close(&self, out: &mut Statements, statement: &'static str, [first, second]: &[String; 2]) -> Tried<()> {
+        out.push(statement, params![first, second, int(self.sequence)?, int(self.at.0)?])
+    }
 }
 
-/// Raises a number of `meta`.
-fn at_least(connection: &Connection, key: &str, value: u64) -> Tried<()> {
-    connection.prepare_cached("UPDATE meta SET value = ?2 WHERE key = ?1 AND value < ?2")?.execute(params![key, int(value)?])?;
-    Ok(())
-}
-
-fn run(connection: &Connection, statement: &str, key: &str) -> Tried<()> {
-    connection.prepare_cached(statement)?.execute([key])?;
-    Ok(())
-}
-
-/// Keeps the sources of a policy set, once.
-pub(crate) fn policy_set(connection: &Connection, hash: &str, files: &BTreeMap<String, String>) -> Tried<()> {
+/// The statement that keeps the sources of a policy set, once.
+pub(crate) fn policy_set(hash: &str, files: &BTreeMap<String, String>) -> Tried<Statements> {
     let files = crate::rows::to_json::<BTreeMap<String, String>, _>(files)?;
-    connection
-        .prepare_cached("INSERT INTO policy_sets (hash, files) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING")?
-        .execute([hash, &files])?;
-    Ok(())
+    let mut out = Statements::default();
+    out.push("INSERT INTO policy_sets (hash, files) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING", params![hash, files])?;
+    Ok(out)
 }

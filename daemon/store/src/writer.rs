@@ -2,7 +2,6 @@
 //! transaction, and answers after the fsync, in order. While one group is being synced the next one gathers.
 
 use rusqlite::Connection;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +11,8 @@ use vws_domain::{Error, ErrorKind, Result, Site};
 use crate::fail::{Fail, Tried};
 use crate::limits::Limits;
 use crate::store::Batch;
-use crate::{open, prune, write};
+use crate::write::{self, Statements};
+use crate::{open, prune};
 
 /// Called once with the outcome; on its drop at the latest, so that nobody waits for ever.
 pub(crate) struct Done<T>(Option<Box<dyn FnOnce(Result<T>) + Send>>);
@@ -43,10 +43,27 @@ impl<T> Drop for Done<T> {
     }
 }
 
+/// What a transaction writes, ready to be run; or why it cannot be stored.
+pub(crate) struct Prepared {
+    /// Its number; `None` for what is no transaction of the ledger.
+    pub(crate) sequence: Option<u64>,
+    pub(crate) statements: Tried<Statements>,
+}
+
+impl Prepared {
+    /// A batch of the ledger.
+    pub(crate) fn batch(batch: &Batch) -> Self {
+        Self { sequence: Some(batch.sequence), statements: write::batch(batch) }
+    }
+
+    fn object(&self) -> String {
+        self.sequence.map_or_else(|| "policy set".to_owned(), |sequence| format!("transaction {sequence}"))
+    }
+}
+
 /// What the writer is asked.
 pub(crate) enum Command {
-    Commit(Batch, Done<u64>),
-    PolicySet { hash: String, files: BTreeMap<String, String>, done: Done<()> },
+    Commit(Prepared, Done<u64>),
     Stop,
 }
 
@@ -78,6 +95,26 @@ impl Broken {
 
 /// A committed group: the new last number, and the outcome of each command.
 type Written = (u64, Vec<Result<u64>>);
+
+/// Why a transaction was not committed.
+enum Stopped {
+    /// One of several failed by its own fault, and they were not kept apart.
+    Own,
+    /// It failed as a whole; whether while committing.
+    Failed(Fail, bool),
+}
+
+impl From<Fail> for Stopped {
+    fn from(fail: Fail) -> Self {
+        Self::Failed(fail, false)
+    }
+}
+
+impl From<rusqlite::Error> for Stopped {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.into(), false)
+    }
+}
 
 /// The writer thread's own.
 pub(crate) struct Writer {
@@ -168,19 +205,29 @@ impl Writer {
             let error = self.refused(&broken.detail);
             return refuse(group, &error);
         }
-        match self.transaction(&group) {
+        let written = match self.transaction(&group, false) {
+            // Rare: the others are written again, each apart, so that the one that failed takes back nothing of theirs.
+            Err(Stopped::Own) => {
+                self.roll_back();
+                self.transaction(&group, true)
+            }
+            written => written,
+        };
+        match written {
             Ok((last, outcomes)) => {
                 self.last = last;
                 self.since_prune += u64::try_from(outcomes.len()).unwrap_or(u64::MAX);
                 for (command, outcome) in group.into_iter().zip(outcomes) {
-                    match command {
-                        Command::Commit(_, done) => done.call(outcome),
-                        Command::PolicySet { done, .. } => done.call(outcome.map(|_| ())),
-                        Command::Stop => {}
+                    if let Command::Commit(_, done) = command {
+                        done.call(outcome);
                     }
                 }
             }
-            Err((fail, committing)) => {
+            Err(stopped) => {
+                let (fail, committing) = match stopped {
+                    Stopped::Failed(fail, committing) => (fail, committing),
+                    Stopped::Own => (Fail::Row("a transaction of one failed twice in two ways".to_owned()), false),
+                };
                 tracing::error!(error = %fail, "a transaction could not be written");
                 self.roll_back();
                 if committing && !fail.is_full() {
@@ -195,57 +242,56 @@ impl Writer {
         }
     }
 
-    /// Writes the group; `Err` says whether it happened while committing. Own failures of a batch are among the outcomes.
-    fn transaction(&mut self, group: &[Command]) -> std::result::Result<Written, (Fail, bool)> {
-        let early = |error: rusqlite::Error| (Fail::from(error), false);
-        self.run_sql("BEGIN IMMEDIATE").map_err(early)?;
+    /// Writes the group in one transaction. Own failures of a command are among the outcomes, if the commands are written `apart`: in
+    /// a savepoint each, which costs a copy of every page that it touches.
+    fn transaction(&self, group: &[Command], apart: bool) -> std::result::Result<Written, Stopped> {
+        self.run_sql("BEGIN IMMEDIATE")?;
         let mut last = self.last;
         let mut outcomes = Vec::with_capacity(group.len());
         for command in group {
-            self.run_sql("SAVEPOINT one").map_err(early)?;
-            let outcome = match command {
-                Command::Commit(batch, _) => self.batch(batch, &mut last).map_err(|fail| (fail, false))?,
-                Command::PolicySet { hash, files, .. } => match write::policy_set(&self.connection, hash, files) {
-                    Ok(()) => Ok(0),
-                    Err(fail) if fail.is_own() => {
-                        self.run_sql("ROLLBACK TO one").map_err(early)?;
-                        Err(fail.about(format!("policy set `{hash}`")))
-                    }
-                    Err(fail) => return Err((fail, false)),
-                },
-                Command::Stop => Ok(0),
-            };
-            self.run_sql("RELEASE one").map_err(early)?;
-            outcomes.push(outcome);
+            let Command::Commit(prepared, _) = command else { continue };
+            outcomes.push(self.one(prepared, &mut last, apart)?);
         }
-        self.run_sql("COMMIT").map_err(|error| (Fail::from(error), true))?;
+        self.run_sql("COMMIT").map_err(|error| Stopped::Failed(error.into(), true))?;
         Ok((last, outcomes))
     }
 
-    /// One batch inside its savepoint. The outer error is the whole transaction's.
-    fn batch(&self, batch: &Batch, last: &mut u64) -> Tried<Result<u64>> {
+    /// One command's share of a transaction. The outer error is the whole transaction's.
+    fn one(&self, prepared: &Prepared, last: &mut u64, apart: bool) -> std::result::Result<Result<u64>, Stopped> {
         let next = last.saturating_add(1);
-        if batch.sequence != next {
+        if let Some(sequence) = prepared.sequence.filter(|sequence| *sequence != next) {
             return Ok(Err(Error::new(
                 ErrorKind::Conflict,
-                format!("transaction {}", batch.sequence),
+                format!("transaction {sequence}"),
                 format!("does not follow: the ledger is at {last}, {next} comes next"),
                 "repeat the request",
             )
             .with_code("sequence")));
         }
-        match write::batch(&self.connection, batch) {
-            Ok(()) => {
-                *last = next;
-                Ok(Ok(next))
-            }
-            Err(fail) if fail.is_own() => {
-                self.run_sql("ROLLBACK TO one")?;
-                tracing::warn!(sequence = next, error = %fail, "a transaction was refused by the database");
-                Ok(Err(fail.about(format!("transaction {next}"))))
-            }
-            Err(fail) => Err(fail),
+        let statements = match &prepared.statements {
+            Ok(statements) => statements,
+            Err(fail) => return Ok(Err(fail.about(prepared.object()))),
+        };
+        if apart {
+            self.run_sql("SAVEPOINT one")?;
         }
+        let outcome = match statements.run(&self.connection) {
+            Ok(()) => {
+                *last = prepared.sequence.unwrap_or(*last);
+                Ok(*last)
+            }
+            Err(fail) if fail.is_own() && apart => {
+                self.run_sql("ROLLBACK TO one")?;
+                tracing::warn!(of = prepared.object(), error = %fail, "a transaction was refused by the database");
+                Err(fail.about(prepared.object()))
+            }
+            Err(fail) if fail.is_own() => return Err(Stopped::Own),
+            Err(fail) => return Err(fail.into()),
+        };
+        if apart {
+            self.run_sql("RELEASE one")?;
+        }
+        Ok(outcome)
     }
 
     fn run_sql(&self, sql: &str) -> rusqlite::Result<()> {
@@ -310,10 +356,8 @@ impl Writer {
 
 fn refuse(group: Vec<Command>, error: &Error) {
     for command in group {
-        match command {
-            Command::Commit(_, done) => done.call(Err(error.clone())),
-            Command::PolicySet { done, .. } => done.call(Err(error.clone())),
-            Command::Stop => {}
+        if let Command::Commit(_, done) = command {
+            done.call(Err(error.clone()));
         }
     }
 }
@@ -339,7 +383,7 @@ mod tests {
         };
         let told = told.clone();
         let batch = Batch { sequence, at: Timestamp(1), changes: vec![Change::Event(Arc::new(event))] };
-        Command::Commit(batch, Done::new(move |outcome| told.send((sequence, outcome)).unwrap()))
+        Command::Commit(Prepared::batch(&batch), Done::new(move |outcome| told.send((sequence, outcome)).unwrap()))
     }
 
     fn writer(folder: &std::path::Path) -> (Writer, mpsc::Sender<Command>) {

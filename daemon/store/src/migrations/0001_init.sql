@@ -182,7 +182,7 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_shown ON jobs (id) WHERE shown = 1;
 CREATE INDEX jobs_kept ON jobs (ended_at, id) WHERE shown = 0;
 
--- Decisions in the order in which they were recorded. `ledger` is the sequence number that the decision saw.
+-- Decisions in the order in which they were recorded; `ledger`, the sequence number that a decision saw, and `generation` never fall.
 CREATE TABLE decisions (
     position   INTEGER PRIMARY KEY AUTOINCREMENT,
     id         TEXT NOT NULL UNIQUE,
@@ -206,7 +206,6 @@ CREATE INDEX decisions_workspace ON decisions (workspace, position) WHERE worksp
 CREATE INDEX decisions_name ON decisions (name, position);
 CREATE INDEX decisions_uid ON decisions (uid, position);
 CREATE INDEX decisions_policy ON decisions (policy);
-CREATE INDEX decisions_ledger ON decisions (ledger);
 
 CREATE TABLE events (
     sequence  INTEGER PRIMARY KEY,
