@@ -13,7 +13,8 @@ const VERSIONED: [&str; 4] = ["hosts", "networks", "addresses", "reservations"];
 pub(crate) fn run(connection: &mut Connection, limits: &Limits) -> Tried<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     // Not with each event and decision: it would cost every commit a page more.
-    for (key, value) in [("event_sequence", load::event_sequence(&transaction)?), ("generation", load::generation(&transaction)?)] {
+    for (key, value) in [("event_sequence", load::event_sequence(&transaction)?), ("generation", load::generation(&transaction)?)]
+    {
         transaction.execute("UPDATE meta SET value = ? WHERE key = ?", rusqlite::params![int(value)?, key])?;
     }
     let keep_newest = [

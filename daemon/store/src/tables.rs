@@ -165,34 +165,37 @@ const UPSERT_WORKSPACE: &str = workspaces!(upsert);
 pub(crate) fn put_workspace(out: &mut Statements, w: &Workspace) -> Tried<()> {
     // What only a deployment needs is not kept when there will be none.
     let user_data = if w.state == State::Gone { "" } else { &w.spec.user_data };
-    out.push(UPSERT_WORKSPACE, params![
-        word(&w.id),
-        w.owner,
-        w.owner_name,
-        w.group,
-        w.spec.name,
-        to_json::<rows::Spec, _>(&w.spec)?,
-        user_data,
-        to_json::<Vec<Option<String>>, _>(&w.images)?,
-        int(w.resources.vcpus)?,
-        int(w.resources.memory_mib)?,
-        int(w.resources.disk_gib)?,
-        word(&w.state),
-        word(&w.target),
-        w.cause.code,
-        w.cause.text,
-        opt_word(w.host.as_ref()),
-        opt_word(w.also_on.as_ref()),
-        opt_word(w.job.as_ref()),
-        to_json::<rows::Lease, _>(&w.lease)?,
-        opt_word(w.bundle.as_ref()),
-        to_json::<Vec<rows::Snapshot>, _>(&w.snapshots)?,
-        w.plugin_state,
-        int(w.deployments)?,
-        int(w.version)?,
-        int(w.created_at.0)?,
-        int(w.changed_at.0)?,
-    ])
+    out.push(
+        UPSERT_WORKSPACE,
+        params![
+            word(&w.id),
+            w.owner,
+            w.owner_name,
+            w.group,
+            w.spec.name,
+            to_json::<rows::Spec, _>(&w.spec)?,
+            user_data,
+            to_json::<Vec<Option<String>>, _>(&w.images)?,
+            int(w.resources.vcpus)?,
+            int(w.resources.memory_mib)?,
+            int(w.resources.disk_gib)?,
+            word(&w.state),
+            word(&w.target),
+            w.cause.code,
+            w.cause.text,
+            opt_word(w.host.as_ref()),
+            opt_word(w.also_on.as_ref()),
+            opt_word(w.job.as_ref()),
+            to_json::<rows::Lease, _>(&w.lease)?,
+            opt_word(w.bundle.as_ref()),
+            to_json::<Vec<rows::Snapshot>, _>(&w.snapshots)?,
+            w.plugin_state,
+            int(w.deployments)?,
+            int(w.version)?,
+            int(w.created_at.0)?,
+            int(w.changed_at.0)?,
+        ],
+    )
 }
 
 pub(crate) fn workspace(cells: &mut Cells<'_>) -> Tried<Workspace> {
@@ -256,24 +259,27 @@ const INSERT_RESERVATION: &str = reservations!(insert);
 
 /// A new version, in force from `sequence`, which was written at `at`.
 pub(crate) fn insert_reservation(out: &mut Statements, r: &Reservation, sequence: u64, at: Timestamp) -> Tried<()> {
-    out.push(INSERT_RESERVATION, params![
-        word(&r.workspace),
-        r.name,
-        r.owner,
-        r.group,
-        opt_word(r.host.as_ref()),
-        opt_word(r.also_on.as_ref()),
-        int(r.resources.vcpus)?,
-        int(r.resources.memory_mib)?,
-        int(r.resources.disk_gib)?,
-        r.running,
-        to_json::<BTreeMap<String, String>, _>(&r.labels)?,
-        int(r.lease_from.0)?,
-        r.lease_until.map(|until| int(until.0)).transpose()?,
-        int(r.addresses)?,
-        int(sequence)?,
-        int(at.0)?,
-    ])
+    out.push(
+        INSERT_RESERVATION,
+        params![
+            word(&r.workspace),
+            r.name,
+            r.owner,
+            r.group,
+            opt_word(r.host.as_ref()),
+            opt_word(r.also_on.as_ref()),
+            int(r.resources.vcpus)?,
+            int(r.resources.memory_mib)?,
+            int(r.resources.disk_gib)?,
+            r.running,
+            to_json::<BTreeMap<String, String>, _>(&r.labels)?,
+            int(r.lease_from.0)?,
+            r.lease_until.map(|until| int(until.0)).transpose()?,
+            int(r.addresses)?,
+            int(sequence)?,
+            int(at.0)?,
+        ],
+    )
 }
 
 pub(crate) fn reservation(cells: &mut Cells<'_>) -> Tried<Reservation> {
@@ -344,23 +350,26 @@ const INSERT_HOST: &str = hosts!(insert);
 
 /// A new version, in force from `sequence`.
 pub(crate) fn insert_host(out: &mut Statements, h: &Host, sequence: u64) -> Tried<()> {
-    out.push(INSERT_HOST, params![
-        word(&h.name),
-        h.backend,
-        h.settings,
-        to_json::<BTreeMap<String, String>, _>(&h.labels)?,
-        int(h.cpu_overcommit_percent)?,
-        int(h.memory_overcommit_percent)?,
-        to_json::<rows::Resources, _>(&h.reserve)?,
-        int(h.image_cache_gib)?,
-        h.enabled,
-        to_json::<rows::HostFacts, _>(&h.facts)?,
-        to_json::<rows::ForeignUse, _>(&h.foreign)?,
-        to_json::<rows::Connection, _>(&h.connection)?,
-        int(h.version)?,
-        int(h.seen_at.0)?,
-        int(sequence)?,
-    ])
+    out.push(
+        INSERT_HOST,
+        params![
+            word(&h.name),
+            h.backend,
+            h.settings,
+            to_json::<BTreeMap<String, String>, _>(&h.labels)?,
+            int(h.cpu_overcommit_percent)?,
+            int(h.memory_overcommit_percent)?,
+            to_json::<rows::Resources, _>(&h.reserve)?,
+            int(h.image_cache_gib)?,
+            h.enabled,
+            to_json::<rows::HostFacts, _>(&h.facts)?,
+            to_json::<rows::ForeignUse, _>(&h.foreign)?,
+            to_json::<rows::Connection, _>(&h.connection)?,
+            int(h.version)?,
+            int(h.seen_at.0)?,
+            int(sequence)?,
+        ],
+    )
 }
 
 pub(crate) fn host(cells: &mut Cells<'_>) -> Tried<Host> {
@@ -404,18 +413,21 @@ const INSERT_NETWORK: &str = networks!(insert);
 
 /// A new version, in force from `sequence`.
 pub(crate) fn insert_network(out: &mut Statements, n: &Network, sequence: u64) -> Tried<()> {
-    out.push(INSERT_NETWORK, params![
-        word(&n.name),
-        word(&n.kind),
-        n.source,
-        n.pool.as_ref().map(to_json::<rows::Pool, _>).transpose()?,
-        n.dhcp,
-        n.anti_spoofing,
-        to_json::<BTreeMap<String, String>, _>(&n.labels)?,
-        n.enabled,
-        int(n.version)?,
-        int(sequence)?,
-    ])
+    out.push(
+        INSERT_NETWORK,
+        params![
+            word(&n.name),
+            word(&n.kind),
+            n.source,
+            n.pool.as_ref().map(to_json::<rows::Pool, _>).transpose()?,
+            n.dhcp,
+            n.anti_spoofing,
+            to_json::<BTreeMap<String, String>, _>(&n.labels)?,
+            n.enabled,
+            int(n.version)?,
+            int(sequence)?,
+        ],
+    )
 }
 
 pub(crate) fn network(cells: &mut Cells<'_>) -> Tried<Network> {
@@ -457,18 +469,21 @@ const INSERT_ADDRESS: &str = addresses!(insert);
 
 /// A new version, in force from `sequence`.
 pub(crate) fn insert_address(out: &mut Statements, a: &Address, sequence: u64) -> Tried<()> {
-    out.push(INSERT_ADDRESS, params![
-        word(&a.network),
-        word(&a.address),
-        word(&a.mac),
-        word(&a.workspace),
-        a.nic,
-        a.owner,
-        a.name,
-        int(a.since.0)?,
-        a.released_at.map(|at| int(at.0)).transpose()?,
-        int(sequence)?,
-    ])
+    out.push(
+        INSERT_ADDRESS,
+        params![
+            word(&a.network),
+            word(&a.address),
+            word(&a.mac),
+            word(&a.workspace),
+            a.nic,
+            a.owner,
+            a.name,
+            int(a.since.0)?,
+            a.released_at.map(|at| int(at.0)).transpose()?,
+            int(sequence)?,
+        ],
+    )
 }
 
 pub(crate) fn address(cells: &mut Cells<'_>) -> Tried<Address> {
@@ -508,20 +523,23 @@ pub(crate) const SELECT_IMAGES: &str = images!(select);
 const UPSERT_IMAGE: &str = images!(upsert);
 
 pub(crate) fn put_image(out: &mut Statements, i: &Image) -> Tried<()> {
-    out.push(UPSERT_IMAGE, params![
-        word(&i.id),
-        i.name,
-        i.digest,
-        word(&i.format),
-        int(i.size_bytes)?,
-        int(i.virtual_size_mib)?,
-        to_json::<rows::Boot, _>(&i.boot)?,
-        i.owner,
-        word(&i.visibility),
-        word(&i.state),
-        i.source,
-        int(i.created_at.0)?,
-    ])
+    out.push(
+        UPSERT_IMAGE,
+        params![
+            word(&i.id),
+            i.name,
+            i.digest,
+            word(&i.format),
+            int(i.size_bytes)?,
+            int(i.virtual_size_mib)?,
+            to_json::<rows::Boot, _>(&i.boot)?,
+            i.owner,
+            word(&i.visibility),
+            word(&i.state),
+            i.source,
+            int(i.created_at.0)?,
+        ],
+    )
 }
 
 pub(crate) fn image(cells: &mut Cells<'_>) -> Tried<Image> {
@@ -550,15 +568,18 @@ pub(crate) const SELECT_BUNDLES: &str = bundles!(select);
 const UPSERT_BUNDLE: &str = bundles!(upsert);
 
 pub(crate) fn put_bundle(out: &mut Statements, b: &Bundle) -> Tried<()> {
-    out.push(UPSERT_BUNDLE, params![
-        word(&b.id),
-        word(&b.workspace),
-        b.backend,
-        b.manifest,
-        to_json::<Vec<rows::BundleFile>, _>(&b.files)?,
-        int(b.created_at.0)?,
-        b.consumed_at.map(|at| int(at.0)).transpose()?,
-    ])
+    out.push(
+        UPSERT_BUNDLE,
+        params![
+            word(&b.id),
+            word(&b.workspace),
+            b.backend,
+            b.manifest,
+            to_json::<Vec<rows::BundleFile>, _>(&b.files)?,
+            int(b.created_at.0)?,
+            b.consumed_at.map(|at| int(at.0)).transpose()?,
+        ],
+    )
 }
 
 pub(crate) fn bundle(cells: &mut Cells<'_>) -> Tried<Bundle> {
@@ -602,26 +623,29 @@ pub(crate) const SELECT_JOBS: &str = jobs!(select);
 const UPSERT_JOB: &str = jobs!(upsert);
 
 pub(crate) fn put_job(out: &mut Statements, j: &Job) -> Tried<()> {
-    out.push(UPSERT_JOB, params![
-        word(&j.id),
-        word(&j.kind),
-        opt_word(j.workspace.as_ref()),
-        opt_word(j.image.as_ref()),
-        opt_word(j.host.as_ref()),
-        j.owner,
-        j.actor,
-        j.args,
-        word(&j.state),
-        j.step,
-        j.scratch,
-        to_json::<rows::Progress, _>(&j.progress)?,
-        j.cancel_requested,
-        j.error.as_ref().map(to_json::<rows::Error, _>).transpose()?,
-        j.message,
-        int(j.created_at.0)?,
-        j.ended_at.map(|at| int(at.0)).transpose()?,
-        true,
-    ])
+    out.push(
+        UPSERT_JOB,
+        params![
+            word(&j.id),
+            word(&j.kind),
+            opt_word(j.workspace.as_ref()),
+            opt_word(j.image.as_ref()),
+            opt_word(j.host.as_ref()),
+            j.owner,
+            j.actor,
+            j.args,
+            word(&j.state),
+            j.step,
+            j.scratch,
+            to_json::<rows::Progress, _>(&j.progress)?,
+            j.cancel_requested,
+            j.error.as_ref().map(to_json::<rows::Error, _>).transpose()?,
+            j.message,
+            int(j.created_at.0)?,
+            j.ended_at.map(|at| int(at.0)).transpose()?,
+            true,
+        ],
+    )
 }
 
 pub(crate) fn job(cells: &mut Cells<'_>) -> Tried<Job> {
@@ -676,24 +700,27 @@ pub(crate) const SELECT_DECISIONS: &str = decisions!(select);
 const UPSERT_DECISION: &str = decisions!(upsert);
 
 pub(crate) fn put_decision(out: &mut Statements, d: &Decision) -> Tried<()> {
-    out.push(UPSERT_DECISION, params![
-        word(&d.id),
-        int(d.at.0)?,
-        int(d.ledger)?,
-        word(&d.request.verb),
-        d.request.name,
-        d.caller.uid,
-        opt_word(d.workspace.as_ref()),
-        d.policy.0,
-        int(d.generation)?,
-        d.permitted,
-        d.native,
-        opt_word(d.host.as_ref()),
-        to_json::<rows::Request, _>(&d.request)?,
-        to_json::<rows::Caller, _>(&d.caller)?,
-        to_json::<Vec<rows::Verdict>, _>(&d.verdicts)?,
-        to_json::<Vec<rows::HostJudgement>, _>(&d.hosts)?,
-    ])
+    out.push(
+        UPSERT_DECISION,
+        params![
+            word(&d.id),
+            int(d.at.0)?,
+            int(d.ledger)?,
+            word(&d.request.verb),
+            d.request.name,
+            d.caller.uid,
+            opt_word(d.workspace.as_ref()),
+            d.policy.0,
+            int(d.generation)?,
+            d.permitted,
+            d.native,
+            opt_word(d.host.as_ref()),
+            to_json::<rows::Request, _>(&d.request)?,
+            to_json::<rows::Caller, _>(&d.caller)?,
+            to_json::<Vec<rows::Verdict>, _>(&d.verdicts)?,
+            to_json::<Vec<rows::HostJudgement>, _>(&d.hosts)?,
+        ],
+    )
 }
 
 pub(crate) fn decision(cells: &mut Cells<'_>) -> Tried<Decision> {
@@ -730,17 +757,20 @@ pub(crate) const SELECT_EVENTS: &str = events!(select);
 const INSERT_EVENT: &str = events!(insert);
 
 pub(crate) fn insert_event(out: &mut Statements, e: &Event) -> Tried<()> {
-    out.push(INSERT_EVENT, params![
-        int(e.sequence)?,
-        int(e.at.0)?,
-        e.kind,
-        opt_word(e.workspace.as_ref()),
-        opt_word(e.job.as_ref()),
-        opt_word(e.host.as_ref()),
-        opt_word(e.image.as_ref()),
-        e.owner,
-        e.text,
-    ])
+    out.push(
+        INSERT_EVENT,
+        params![
+            int(e.sequence)?,
+            int(e.at.0)?,
+            e.kind,
+            opt_word(e.workspace.as_ref()),
+            opt_word(e.job.as_ref()),
+            opt_word(e.host.as_ref()),
+            opt_word(e.image.as_ref()),
+            e.owner,
+            e.text,
+        ],
+    )
 }
 
 pub(crate) fn event(cells: &mut Cells<'_>) -> Tried<Event> {
@@ -766,15 +796,18 @@ pub(crate) const SELECT_REQUESTS: &str = requests!(select);
 const REPLACE_REQUEST: &str = concat!("REPLACE", requests!(values));
 
 pub(crate) fn put_request(out: &mut Statements, r: &AnsweredRequest) -> Tried<()> {
-    out.push(REPLACE_REQUEST, params![
-        r.uid,
-        r.request_id,
-        r.digest,
-        opt_word(r.workspace.as_ref()),
-        opt_word(r.job.as_ref()),
-        opt_word(r.image.as_ref()),
-        int(r.at.0)?,
-    ])
+    out.push(
+        REPLACE_REQUEST,
+        params![
+            r.uid,
+            r.request_id,
+            r.digest,
+            opt_word(r.workspace.as_ref()),
+            opt_word(r.job.as_ref()),
+            opt_word(r.image.as_ref()),
+            int(r.at.0)?,
+        ],
+    )
 }
 
 pub(crate) fn request(cells: &mut Cells<'_>) -> Tried<AnsweredRequest> {

@@ -100,10 +100,19 @@ macro_rules! versioned {
     ($table:literal, $key:literal, $ended:literal) => {
         Versioned {
             drop: concat!(
-                "DELETE FROM ", $table, " WHERE ", $key, " AND ?2 IS NOT NULL AND ?4 IS NOT NULL AND sequence_from = ?3"
+                "DELETE FROM ",
+                $table,
+                " WHERE ",
+                $key,
+                " AND ?2 IS NOT NULL AND ?4 IS NOT NULL AND sequence_from = ?3"
             ),
             end: concat!(
-                "UPDATE ", $table, " SET sequence_to = ?3", $ended, " WHERE ", $key,
+                "UPDATE ",
+                $table,
+                " SET sequence_to = ?3",
+                $ended,
+                " WHERE ",
+                $key,
                 " AND ?2 IS NOT NULL AND ?4 IS NOT NULL AND sequence_to IS NULL"
             ),
         }
