@@ -508,6 +508,7 @@ fn keep(host: &Weak<Host>, hear: &Receiver<Told>) {
             Ok(site) => {
                 pause = BACK_OFF.0;
                 let site = Arc::new(site);
+                strong.memory.defined.forget();
                 if !strong.set_link(Link::Up(Arc::clone(&site))) {
                     return;
                 }

@@ -11,6 +11,7 @@ mod backend;
 mod bootsector;
 mod bundle;
 mod console;
+mod defined;
 mod errors;
 mod events;
 mod host;

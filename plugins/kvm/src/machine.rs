@@ -591,18 +591,35 @@ impl Plan {
         }
     }
 
-    /// Defines the machine anew and compares what libvirt made of it.
+    /// Defines the machine anew and compares what libvirt made of it; unless it is defined so already, by us.
     pub fn define(&self, site: &Site) -> Result<Domain, Trouble> {
         let frame = self.frame(site);
         let xml = xml::domain(&self.machine, &frame)?;
+        let workspace = &self.machine.workspace;
+        if let Some(domain) = find(site, workspace)?
+            && site.defined().is(workspace, &xml, &domain)?
+        {
+            return Ok(domain);
+        }
+        let shape = self.shape(&frame)?;
         // A definition without autostart: after the host's own restart the machine is off until the daemon says otherwise.
-        let domain = site.define_domain_xml_flags(&xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)?;
+        let domain = site.define_domain_xml_flags(&xml, site.defined().flags(&shape))?;
         let back = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
         if let Err(failure) = readback::compare(&back, &self.machine, &frame) {
             domain.undefine_flags(UNDEFINE)?;
             return Err(failure.detail(back).into());
         }
+        site.defined().note(workspace, shape, xml, back);
         Ok(domain)
+    }
+
+    /// The definition without what is this machine's alone and was checked.
+    fn shape(&self, frame: &Frame) -> Outcome<String> {
+        let mut machine = self.machine.clone();
+        machine.name.clear();
+        machine.nics.iter_mut().for_each(|nic| nic.mac.clear());
+        let id = &self.machine.workspace;
+        Ok(xml::domain(&machine, frame)?.replace(id, "").replace(&xml::uuid(id), ""))
     }
 
     /// The failure for a machine that did not start: a file that is missing is named.

@@ -16,6 +16,7 @@
 //! libvirt reads a pool's folder when it is told to, not when a file appears: volumes are made before QEMU or libvirt writes
 //! them, and the pool is read anew only where a volume that has to be there is not known.
 
+use crate::defined::Defined;
 use crate::errors;
 use crate::host::{Gauge, lock};
 use crate::qcow2::{self, Header};
@@ -140,6 +141,8 @@ pub struct Memory {
     /// What is known of images, which never change: by digest and format.
     images: Mutex<HashMap<(String, String), Header>>,
     rotated: Mutex<HashMap<String, Instant>>,
+    /// Definitions that libvirt has understood.
+    pub defined: Defined,
 }
 
 impl Deref for Site {
@@ -267,6 +270,11 @@ impl Site {
         let pool = connection.define_storage_pool_xml(&pool_xml(&own, folder)?, 0)?;
         pool.set_autostart(true)?;
         Ok(pool)
+    }
+
+    /// Definitions that libvirt has understood.
+    pub fn defined(&self) -> &Defined {
+        &self.memory.defined
     }
 
     /// The path of a volume, as the host sees it.
