@@ -5,12 +5,10 @@
 #[path = "../../../daemon/policy/tests/common/mod.rs"]
 mod common;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use vws_bench::{line, title};
+use vws_bench::{fdatasync_rate, line, title};
 use vws_domain::*;
 use vws_store::{Batch, Store};
 
@@ -29,9 +27,9 @@ fn main() {
     for (name, shape) in
         [("one event", one_event as Shape), ("a creation: workspace, reservation, job, decision, events", creation)]
     {
-        let mut rounds: Vec<[f64; 3]> = (0..ROUNDS).map(|_| round(shape)).collect();
+        let mut rounds: Vec<[f64; 4]> = (0..ROUNDS).map(|_| round(shape)).collect();
         println!("  {name}");
-        let mut middle = |value: fn(&[f64; 3]) -> f64| {
+        let mut middle = |value: fn(&[f64; 4]) -> f64| {
             rounds.sort_by(|a, b| value(a).total_cmp(&value(b)));
             value(&rounds[ROUNDS / 2])
         };
@@ -49,31 +47,20 @@ fn main() {
             "20 x",
         );
         line("", "", &format!("{:.1} x the bare rate", middle(|r| r[2] / r[0])), "");
+        line("  processor time of the writer for one", &format!("{:.1} us", middle(|r| r[3])), "", "");
     }
 }
 
-fn round(shape: Shape) -> [f64; 3] {
+fn round(shape: Shape) -> [f64; 4] {
     let scratch = tempfile::tempdir().unwrap();
-    let bare = fdatasync_rate(scratch.path());
-    [bare, commit_rate(&scratch.path().join("one.db"), 1, shape), commit_rate(&scratch.path().join("many.db"), MANY, shape)]
+    let bare = fdatasync_rate(scratch.path(), MEASURED);
+    let (one, _) = commit_rate(&scratch.path().join("one.db"), 1, shape);
+    let (many, micros) = commit_rate(&scratch.path().join("many.db"), MANY, shape);
+    [bare, one, many, micros]
 }
 
-/// Overwrites of 4 KiB, each on the device before the next.
-fn fdatasync_rate(folder: &Path) -> f64 {
-    let file = File::create(folder.join("bare")).unwrap();
-    file.write_all_at(&[1; 4096], 0).unwrap();
-    file.sync_all().unwrap();
-    let begin = Instant::now();
-    let mut count = 0_u32;
-    while begin.elapsed() < MEASURED {
-        file.write_all_at(&count.to_le_bytes().repeat(1024), 0).unwrap();
-        file.sync_data().unwrap();
-        count += 1;
-    }
-    f64::from(count) / begin.elapsed().as_secs_f64()
-}
-
-fn commit_rate(path: &Path, submitters: usize, shape: Shape) -> f64 {
+/// Commits a second, and the processor time in microseconds that the writer took for one.
+fn commit_rate(path: &Path, submitters: usize, shape: Shape) -> (f64, f64) {
     let (store, _) = Store::open(path).unwrap();
     let (store, next) = (Arc::new(store), Arc::new(Mutex::new(1_u64)));
     let begin = Instant::now();
@@ -99,7 +86,18 @@ fn commit_rate(path: &Path, submitters: usize, shape: Shape) -> f64 {
         })
         .collect();
     let count: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-    f64::from(count) / begin.elapsed().as_secs_f64()
+    let rate = f64::from(count) / begin.elapsed().as_secs_f64();
+    (rate, writer_micros() / f64::from(count))
+}
+
+/// Processor time of the one store's writer that runs now, user's and system's. The kernel counts it in nanoseconds.
+fn writer_micros() -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|entry| entry.unwrap().path());
+    let writer =
+        |task: &std::path::PathBuf| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "store-writer");
+    let task = tasks.into_iter().find(writer).unwrap();
+    let ran = std::fs::read_to_string(task.join("schedstat")).unwrap();
+    ran.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1000.0
 }
 
 fn event(sequence: u64, kind: &str, text: String) -> Change {

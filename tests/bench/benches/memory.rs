@@ -18,7 +18,6 @@ fn main() {
     title("memory", "Resident memory of the daemon, without children");
     {
         let mut site = Site::prepare(&Plan { hosts: Vec::new(), ..Plan::default() });
-        std::fs::remove_file(site.dir().join("plugins/libvws_plugin_sim.so")).unwrap();
         site.start_daemon();
         let (all, anonymous) = told(&site);
         line("idle, no host", &mib(all), &format!("{} of it no file's", mib(anonymous)), "20 MiB");

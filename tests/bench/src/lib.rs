@@ -63,6 +63,26 @@ pub fn processor_median(rounds: u32, calls: u32, mut call: impl FnMut()) -> Dura
     median(times.collect())
 }
 
+/// Overwrites of 4 KiB a second, each on the device before the next: the floor of whatever is durable there.
+///
+/// # Panics
+/// When the folder cannot be written.
+#[must_use]
+pub fn fdatasync_rate(folder: &std::path::Path, measured: Duration) -> f64 {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::create(folder.join("bare")).unwrap();
+    file.write_all_at(&[1; 4096], 0).unwrap();
+    file.sync_all().unwrap();
+    let begin = Instant::now();
+    let mut count = 0_u32;
+    while begin.elapsed() < measured {
+        file.write_all_at(&count.to_le_bytes().repeat(1024), 0).unwrap();
+        file.sync_data().unwrap();
+        count += 1;
+    }
+    f64::from(count) / begin.elapsed().as_secs_f64()
+}
+
 /// Wall time of something.
 pub fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {
     let begin = Instant::now();
@@ -82,6 +102,16 @@ pub fn resident_kib(pid: i32) -> (u64, u64) {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     (field("VmRSS:"), field("RssAnon:"))
+}
+
+/// Three real hosts, whatever is wanted of tests: who runs this benchmark wants them. `None` without root.
+#[must_use]
+pub fn lab() -> Option<vws_tests::lab::Lab> {
+    // No other thread runs yet that could read it.
+    if std::env::var_os("VWS_TEST_LIBVIRT").is_none() {
+        eprintln!("skipped: set VWS_TEST_LIBVIRT=1 for what needs several real hosts");
+    }
+    vws_tests::lab::Lab::start()
 }
 
 /// A site for thousands of workspaces: hosts without end, and a quota policy that permits everything.
@@ -105,6 +135,20 @@ pub fn roomy(hosts: Vec<&'static str>) -> vws_tests::Plan {
 /// # Panics
 /// When one is refused.
 pub async fn create(client: &vws_bus::client::Client, count: usize, at_once: usize, target: &'static str) -> Vec<String> {
+    create_on(client, count, at_once, target, None).await
+}
+
+/// The same, all on one host if one is named.
+///
+/// # Panics
+/// When one is refused.
+pub async fn create_on(
+    client: &vws_bus::client::Client,
+    count: usize,
+    at_once: usize,
+    target: &'static str,
+    host: Option<&'static str>,
+) -> Vec<String> {
     use futures_util::StreamExt;
     let manager = client.manager().await.unwrap();
     let one = |number: usize| {
@@ -114,12 +158,87 @@ pub async fn create(client: &vws_bus::client::Client, count: usize, at_once: usi
             spec.insert("image", zbus::Variant::from("tiny"));
             spec.insert("memory-mib", zbus::Variant::from(64_u64));
             spec.insert("target", zbus::Variant::from(target));
-            let (workspace, _job) =
-                manager.create_workspace(&format!("w{number}"), &spec, &vws_tests::bus::none()).await.unwrap();
+            if let Some(host) = host {
+                spec.insert("host", zbus::Variant::from(host));
+            }
+            let name = format!("{}{number}", host.unwrap_or("w"));
+            let (workspace, _job) = manager.create_workspace(&name, &spec, &vws_tests::bus::none()).await.unwrap();
             workspace.to_string()
         }
     };
     futures_util::stream::iter((0..count).map(one)).buffer_unordered(at_once).collect().await
+}
+
+/// The site's events from now on, for one client.
+///
+/// # Panics
+/// When it may not subscribe.
+pub async fn events(client: &vws_bus::client::Client) -> vws_bus::client::EventStream {
+    let manager = client.manager().await.unwrap();
+    let events = manager.receive_event().await.unwrap();
+    manager.subscribe(&vws_tests::bus::none()).await.unwrap();
+    events
+}
+
+/// Waits for an event with this text in it; when it was seen.
+///
+/// # Panics
+/// When a job failed meanwhile.
+pub async fn next_event(events: &mut vws_bus::client::EventStream, kind: &str, text: &str) -> Instant {
+    use futures_util::StreamExt;
+    loop {
+        let event = events.next().await.unwrap();
+        let seen = Instant::now();
+        let event = event.args().unwrap();
+        let said = vws_tests::bus::word(&event.details, "text");
+        assert!(!(event.kind == "job.ended" && said.contains("failed")), "{said}");
+        if event.kind == kind && said.contains(text) {
+            return seen;
+        }
+    }
+}
+
+/// How long a job of a workspace takes, from the request to the event of its good end; it is the workspace's only one.
+///
+/// # Panics
+/// When it is refused or fails.
+pub async fn job_time(
+    events: &mut vws_bus::client::EventStream,
+    workspace: &str,
+    request: impl Future<Output = zbus::Result<zbus::OwnedObjectPath>>,
+) -> Duration {
+    use futures_util::StreamExt;
+    let begin = Instant::now();
+    request.await.unwrap();
+    loop {
+        let event = events.next().await.unwrap();
+        let time = begin.elapsed();
+        let event = event.args().unwrap();
+        if event.kind == "job.ended" && event.object.as_str() == workspace {
+            let said = vws_tests::bus::word(&event.details, "text");
+            assert!(said.contains(" done"), "{said}");
+            return time;
+        }
+    }
+}
+
+/// Smallest and middle of some times, for a line.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn least_and_median(times: &[Duration]) -> (Duration, Duration) {
+    (times.iter().min().copied().unwrap(), median(times.to_vec()))
+}
+
+/// One of a hundred times is longer than this.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * 99 / 100).min(times.len() - 1)]
 }
 
 /// Waits until no workspace has a job.
