@@ -365,7 +365,8 @@ impl State {
                 | S::Unknown => illegal,
             },
             E::RestoreUndone => match self {
-                S::Restoring | S::Serialized => Ok(S::Serialized),
+                // Unknown: its host was away when it was to be taken back, and has answered since.
+                S::Restoring | S::Serialized | S::Unknown => Ok(S::Serialized),
                 S::Reserved
                 | S::Staging
                 | S::Stopped
@@ -377,8 +378,7 @@ impl State {
                 | S::Migrating
                 | S::Destroying
                 | S::Gone
-                | S::Broken
-                | S::Unknown => illegal,
+                | S::Broken => illegal,
             },
             E::MigrateBegan => match self {
                 S::Running | S::Migrating => Ok(S::Migrating),

@@ -5,11 +5,13 @@
 //!             | a step failed, or cancel            (before a point of no return)
 //!             v
 //!           undoing: step k .. 0 -> failed | cancelled      an undo fails -> failed, workspace broken
+//!                                                           its host is away -> it waits for it: see `away`
 //! ```
 //!
 //! `job.step` on disk is the next step to do (or to undo). A step is repeated after a crash with the same key, so every call it makes
 //! must be idempotent by that key; what it found goes into the same transaction that moves `job.step` on.
 
+use super::away::Waited;
 use super::{Operate, args};
 use crate::change;
 use crate::core::Tx;
@@ -82,7 +84,8 @@ impl From<Error> for StepError {
 impl From<CallError> for StepError {
     fn from(error: CallError) -> Self {
         let may_pass = match &error {
-            CallError::Failure(failure) => failure.retry != doc::Retry::Never,
+            // It had its time: to give it the same again would only be told later.
+            CallError::Failure(failure) => failure.retry != doc::Retry::Never && failure.code != doc::codes::TIMED_OUT,
             CallError::TimedOut { .. } => false,
             _ => true,
         };
@@ -296,6 +299,12 @@ impl Run {
         !self.undoing && *self.cancel.borrow()
     }
 
+    /// Whether the step is being taken back.
+    #[must_use]
+    pub fn undoing(&self) -> bool {
+        self.undoing
+    }
+
     /// A receiver that becomes true when the job is cancelled: for work on other threads.
     #[must_use]
     pub fn cancel_flag(&self) -> watch::Receiver<bool> {
@@ -462,6 +471,7 @@ impl Operate {
     }
 
     /// Runs a step, again and again while its failure may pass: a limited number of times, or for ever when the job cannot go back.
+    /// For a host that is away a job that can only end there waits, and that is no try.
     async fn attempt(
         &self,
         run: &Run,
@@ -475,8 +485,20 @@ impl Operate {
                 Ok(effect) => return Ok(effect),
                 Err(error) => error,
             };
+            if (for_ever || run.undoing)
+                && let Some(host) = self.away(run, &error.error).await
+            {
+                match self.wait_for(run, &host).await? {
+                    Waited::Back => {
+                        tokio::time::sleep(self.limits.retry_first).await;
+                        continue;
+                    }
+                    Waited::TakenOver => return Err(error),
+                }
+            }
             tries += 1;
-            let again = for_ever || (error.may_pass && tries < self.limits.step_tries && !run.cancelled());
+            let may_pass = error.may_pass || (run.undoing && error.error.kind == ErrorKind::TimedOut);
+            let again = for_ever || (may_pass && tries < self.limits.step_tries && !run.cancelled());
             if !again {
                 return Err(error);
             }

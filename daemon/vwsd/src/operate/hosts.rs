@@ -135,13 +135,9 @@ impl Operate {
             self.host_down(name, &error.to_string()).await;
             return;
         }
-        let ask = doc::HostRef { host: name.to_string() };
-        let id = format!("look/{name}");
         let asked_at = self.env.now();
-        let answer: std::result::Result<(doc::HostListing, _), _> =
-            self.backends.call(name.as_str(), doc::methods::HOST_LIST, &id, &ask, self.limits.call_deadline, Vec::new()).await;
-        match answer {
-            Ok((listing, _)) => self.reconcile(name, listing, asked_at).await,
+        match self.ask_for_listing(name, &format!("look/{name}")).await {
+            Ok(listing) => self.reconcile(name, listing, asked_at).await,
             Err(error) => self.host_down(name, &error.to_string()).await,
         }
     }
@@ -228,15 +224,23 @@ impl Operate {
         }
     }
 
+    /// What the host answers when it is asked what it runs.
+    ///
+    /// # Errors
+    /// What the backend answers.
+    pub(super) async fn ask_for_listing(&self, name: &HostName, id: &str) -> Result<doc::HostListing> {
+        let ask = doc::HostRef { host: name.to_string() };
+        let (listing, _) =
+            self.backends.call(name.as_str(), doc::methods::HOST_LIST, id, &ask, self.limits.call_deadline, Vec::new()).await?;
+        Ok(listing)
+    }
+
     /// The workspace ids of our machines on the host, now.
     ///
     /// # Errors
     /// What the backend answers.
     pub async fn listing(&self, name: &HostName) -> Result<Vec<String>> {
-        let ask = doc::HostRef { host: name.to_string() };
-        let id = format!("doctor/{name}");
-        let (listing, _): (doc::HostListing, _) =
-            self.backends.call(name.as_str(), doc::methods::HOST_LIST, &id, &ask, self.limits.call_deadline, Vec::new()).await?;
+        let listing = self.ask_for_listing(name, &format!("doctor/{name}")).await?;
         Ok(listing.workspaces.into_iter().map(|status| status.workspace).collect())
     }
 

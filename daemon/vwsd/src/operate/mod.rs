@@ -5,6 +5,7 @@
 //! Must not know: D-Bus, the policies.
 
 pub mod args;
+mod away;
 mod bundle;
 mod cluster;
 mod create;

@@ -91,8 +91,7 @@ async fn apply(run: &Run, part: Part) -> Result<Effect, StepError> {
     }))
 }
 
-/// Takes one part back. What cannot be taken back (a larger disk, a plugged vCPU) stays, is booked and said; so does what a host that
-/// does not answer may have.
+/// Takes one part back. What cannot be taken back (a larger disk, a plugged vCPU) stays, is booked and said.
 async fn take_back(run: &Run, part: Part) -> Result<Effect, StepError> {
     let args: ResizeArgs = run.args()?;
     let (old, new) = (Sizes::from(args.old), Sizes::from(args.new));
@@ -104,7 +103,12 @@ async fn take_back(run: &Run, part: Part) -> Result<Effect, StepError> {
     } else if part == Part::Disks {
         Some("disks are not made smaller".to_owned())
     } else {
-        bring(run, part, &old).await.err().map(|error| error.error.to_string())
+        match bring(run, part, &old).await {
+            Ok(_) => None,
+            // The engine waits for it, and asks again.
+            Err(error) if run.operate.away(run, &error.error).await.is_some() => return Err(error),
+            Err(error) => Some(error.error.to_string()),
+        }
     };
     let first = part == Part::Limits;
     Ok(Box::new(move |edit| {
