@@ -29,7 +29,13 @@ fn decisions_about_what_is_gone_are_found_by_its_name() {
 
 #[test]
 fn everything_is_listed_page_by_page() {
-    let site = Site::start(&Plan { hosts: vec!["h1", "h2", "h3"], ..Plan::default() });
+    let site = Site::start(&Plan {
+        hosts: vec!["h1", "h2", "h3"],
+        config:
+            "[networks.n1]\nkind = \"user\"\n[networks.n2]\nkind = \"user\"\n[networks.n3]\nkind = \"bridge\"\nsource = \"br0\"\n"
+                .to_owned(),
+        ..Plan::default()
+    });
     for name in ["a", "b", "c"] {
         site.import(name);
     }
@@ -40,7 +46,7 @@ fn everything_is_listed_page_by_page() {
     runtime.block_on(async {
         let client = site.client().await;
         let manager = client.manager().await.unwrap();
-        for noun in ["images", "hosts", "jobs"] {
+        for noun in ["images", "hosts", "networks", "jobs"] {
             let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
             loop {
                 let mut options = none();
@@ -49,6 +55,7 @@ fn everything_is_listed_page_by_page() {
                 let (page, next) = match noun {
                     "images" => manager.list_images(&none(), &options).await.unwrap(),
                     "hosts" => manager.list_hosts(&none(), &options).await.unwrap(),
+                    "networks" => manager.list_networks(&none(), &options).await.unwrap(),
                     _ => manager.list_jobs(&none(), &options).await.unwrap(),
                 };
                 assert!(page.len() <= 1, "{noun}");
@@ -70,6 +77,9 @@ fn everything_is_listed_page_by_page() {
         assert_eq!(manager.list_images(&one("name", "b"), &none()).await.unwrap().0.len(), 1);
         assert_eq!(manager.list_images(&one("visibility", "private"), &none()).await.unwrap().0.len(), 0);
         assert_eq!(manager.list_hosts(&one("state", "up"), &none()).await.unwrap().0.len(), 3);
+        assert_eq!(manager.list_networks(&one("kind", "bridge"), &none()).await.unwrap().0.len(), 1);
+        let wrong = manager.list_networks(&one("kind", "bridg"), &none()).await.unwrap_err();
+        assert!(format!("{wrong:?}").contains("did you mean `bridge`?"), "{wrong:?}");
         assert_eq!(manager.list_jobs(&one("kind", "probe-host"), &none()).await.unwrap().0.len(), 3);
         let at_work = [("ended", Variant::from(false))].into();
         assert_eq!(manager.list_jobs(&at_work, &none()).await.unwrap().0.len(), 0);
@@ -80,6 +90,7 @@ fn everything_is_listed_page_by_page() {
         list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(names(site.ok(&["host", "list"])), ["h1", "h2", "h3"]);
+    assert_eq!(names(site.ok(&["network", "list"])), ["n1", "n2", "n3"]);
     assert_eq!(names(site.ok(&["image", "list"])), ["a", "b", "c"]);
     assert_eq!(site.ok(&["jobs"]).as_array().unwrap().len(), 0);
     assert_eq!(site.ok(&["jobs", "--all"]).as_array().unwrap().len(), 6);

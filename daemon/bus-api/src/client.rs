@@ -50,6 +50,8 @@ pub trait Manager {
     fn list_images(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
     /// A page of the hosts, and the cursor of the next.
     fn list_hosts(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
+    /// A page of the networks, and the cursor of the next.
+    fn list_networks(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
     /// A page of the jobs that the caller may see, and the cursor of the next.
     fn list_jobs(&self, filter: &Args<'_>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, String)>;
     /// A page of the figures of workspaces that the caller may see, and the cursor of the next.

@@ -253,6 +253,8 @@ pub const LIST_FILTER: &[Key] =
 pub const IMAGES_FILTER: &[Key] = &[key(NAME, "s"), key(OWNER, "u"), key(STATE, "s"), key(VISIBILITY, "s")];
 /// `Manager.ListHosts`: filter.
 pub const HOSTS_FILTER: &[Key] = &[key(NAME, "s"), key(BACKEND, "s"), key(STATE, "s"), key(LABEL, "a{ss}")];
+/// `Manager.ListNetworks`: filter.
+pub const NETWORKS_FILTER: &[Key] = &[key(NAME, "s"), key(KIND, "s"), key(LABEL, "a{ss}")];
 /// `Manager.ListJobs`: filter.
 pub const JOBS_FILTER: &[Key] = &[key(KIND, "s"), key(STATE, "s"), key(WORKSPACE, "o"), key(OWNER, "u"), key(ENDED, "b")];
 /// `Manager.Decisions`: filter.
@@ -312,6 +314,7 @@ pub const METHODS: &[Method] = &[
     method(names::MANAGER, "List", &[("filter", LIST_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
     method(names::MANAGER, "ListImages", &[("filter", IMAGES_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
     method(names::MANAGER, "ListHosts", &[("filter", HOSTS_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
+    method(names::MANAGER, "ListNetworks", &[("filter", NETWORKS_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
     method(names::MANAGER, "ListJobs", &[("filter", JOBS_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
     method(names::MANAGER, "Stats", &[("filter", LIST_FILTER)], &[key(CURSOR, "s"), key(LIMIT, "t")]),
     method(names::MANAGER, "Metrics", &[], NONE),

@@ -430,6 +430,10 @@ impl Site {
     pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
         self.networks.values()
     }
+    /// Networks whose names come after `cursor`, by name.
+    pub fn networks_after(&self, cursor: Option<&NetworkName>) -> impl Iterator<Item = &Arc<Network>> {
+        after(&self.networks, cursor)
+    }
     /// Who has which address.
     #[must_use]
     pub fn addresses(&self) -> &AddressBook {

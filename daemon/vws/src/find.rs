@@ -28,6 +28,7 @@ pub(crate) enum Noun {
     Workspaces,
     Images,
     Hosts,
+    Networks,
     Jobs,
     /// Figures of workspaces.
     Stats,
@@ -47,6 +48,7 @@ pub(crate) async fn list(context: &Context, noun: Noun, filter: &Args<'_>) -> Re
             Noun::Workspaces => manager.list(filter, &options).await?,
             Noun::Images => manager.list_images(filter, &options).await?,
             Noun::Hosts => manager.list_hosts(filter, &options).await?,
+            Noun::Networks => manager.list_networks(filter, &options).await?,
             Noun::Jobs => manager.list_jobs(filter, &options).await?,
             Noun::Stats => manager.stats(filter, &options).await?,
         };
@@ -113,7 +115,7 @@ pub(crate) async fn network(context: &Context, name: &str) -> Result<Found> {
     if let Some(found) = at(context, &Object::Network(name.to_owned())).await? {
         return Ok(found);
     }
-    let all = few(context, "networks").await?;
+    let all = list(context, Noun::Networks, &Args::new()).await?;
     Err(missing("network", name, keys::nearest(name, all.iter().map(|record| record.text("name")))))
 }
 
@@ -127,7 +129,7 @@ pub(crate) async fn at(context: &Context, object: &Object) -> Result<Option<Foun
     }
 }
 
-/// Every object of a collection (`backends`, `networks`), with its `path`: few, so one after the other.
+/// Every object of a collection (`backends`), with its `path`: few, so one after the other.
 pub(crate) async fn few(context: &Context, collection: &str) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for path in children(context, &format!("{}/{collection}", names::ROOT)).await? {

@@ -114,7 +114,7 @@ impl Settings {
 pub(crate) async fn run(context: &Context, verb: &Network) -> Result<()> {
     match verb {
         Network::List => {
-            let mut networks = find::few(context, "networks").await?;
+            let mut networks = find::list(context, find::Noun::Networks, &Args::new()).await?;
             networks.sort_by(|a, b| a.text("name").cmp(b.text("name")));
             context.emit(&record::array(&networks), || networks_table(&networks))?;
             if networks.is_empty() {

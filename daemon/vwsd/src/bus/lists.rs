@@ -1,5 +1,5 @@
-//! `Manager.List` and its kin, `ListImages`, `ListHosts` and `ListJobs`: the objects of one kind that the caller may see, ordered by
-//! id, a page at a time. One way of paging for all: a page ends when it is full or when it has looked at enough.
+//! `Manager.List` and its kin, `ListImages`, `ListHosts`, `ListNetworks` and `ListJobs`: the objects of one kind that the caller may
+//! see, ordered by id, a page at a time. One way of paging for all: a page ends when it is full or when it has looked at enough.
 
 use super::call::{Call, Reply};
 use super::encode::{self, Map};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use vws_bus::{keys, names};
-use vws_domain::{HostName, ImageId, JobId, JobKind, JobState, Result, Workspace, WorkspaceId, shown};
+use vws_domain::{HostName, ImageId, JobId, JobKind, JobState, NetworkKind, NetworkName, Result, Workspace, WorkspaceId, shown};
 use zbus::Variant;
 
 /// What a listed object must be like, in terms of its properties.
@@ -49,6 +49,7 @@ fn has_labels(value: &Value, wanted: &BTreeMap<String, String>) -> bool {
     let labels = match value {
         Value::Workspace(workspace) => &workspace.spec.labels,
         Value::Host(shown) => &shown.host.labels,
+        Value::Network(shown) => &shown.network.labels,
         _ => return false,
     };
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
@@ -180,6 +181,24 @@ pub async fn hosts(call: Call) -> Reply {
         after: |state, cursor, most| {
             let chunk = state.service.hosts_after(cursor, most);
             chunk.into_iter().map(|shown| (shown.host.name.clone(), Value::Host(Arc::new(shown)))).collect()
+        },
+    };
+    page(call, &filter, options, &order).await
+}
+
+/// `Manager.ListNetworks`.
+pub async fn networks(call: Call) -> Reply {
+    let (given, options): (Dict, Dict) = call.arguments()?;
+    let mut given = Keys::new("filter", given, &[keys::NETWORKS_FILTER])?;
+    let mut filter = Filter::default();
+    filter.text(&mut given, keys::NAME, "Name");
+    filter.word(&mut given, keys::KIND, "Kind", &NetworkKind::ALL.map(NetworkKind::name))?;
+    filter.labels = given.pairs(keys::LABEL).unwrap_or_default();
+    let order = Order {
+        parse: NetworkName::parse,
+        after: |state, cursor, most| {
+            let chunk = state.service.networks_after(cursor, most);
+            chunk.into_iter().map(|shown| (shown.network.name.clone(), Value::Network(Arc::new(shown)))).collect()
         },
     };
     page(call, &filter, options, &order).await

@@ -26,6 +26,7 @@ pub const METHODS: &[Method] = &[
     Method { name: "List", run: |call| later(lists::workspaces(call)) },
     Method { name: "ListImages", run: |call| later(lists::images(call)) },
     Method { name: "ListHosts", run: |call| later(lists::hosts(call)) },
+    Method { name: "ListNetworks", run: |call| later(lists::networks(call)) },
     Method { name: "ListJobs", run: |call| later(lists::jobs(call)) },
     Method { name: "Stats", run: |call| later(lists::stats(call)) },
     Method { name: "Metrics", run: |call| later(metrics(call)) },

@@ -35,7 +35,7 @@ async fn visible(call: &Call, most: usize) -> Result<Vec<Value>> {
                 ErrorKind::Busy,
                 "GetManagedObjects",
                 format!("more than {most} objects are visible to you"),
-                "use Manager.List, ListImages, ListHosts and ListJobs, which are paged",
+                "use Manager.List, ListImages, ListHosts, ListNetworks and ListJobs, which are paged",
             )
             .with_code("managed-objects"));
         }

@@ -135,6 +135,12 @@ impl Service {
         self.core.read(|site| site.networks().map(|network| shown(site, network)).collect())
     }
 
+    /// So many networks after this one, by name.
+    #[must_use]
+    pub fn networks_after(&self, cursor: Option<&NetworkName>, most: usize) -> Vec<ShownNetwork> {
+        self.core.read(|site| site.networks_after(cursor).take(most).map(|network| shown(site, network)).collect())
+    }
+
     /// One network.
     ///
     /// # Errors
