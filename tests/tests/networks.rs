@@ -326,3 +326,48 @@ fn an_address_is_free_when_its_machine_is_gone_and_not_before() {
     assert_eq!(nics(&site, "new")[0]["address"], "10.9.0.7");
     assert_eq!(site.findings(), Vec::<String>::new());
 }
+
+#[test]
+fn an_imported_bundle_holds_the_address_that_its_guest_has() {
+    let here = site("", "");
+    launch(&here, "first");
+    let had = launch(&here, "web");
+    assert_eq!(had["address"], "10.0.0.11");
+    here.run(&["serialize", "web"]);
+    let file = here.dir().join("web.vwsb");
+    let file = file.to_str().unwrap();
+    here.run(&["bundle", "export", "web", file]);
+    assert_eq!(here.ok(&["network", "show", "lan"])["held"], 1, "an exported one holds nothing here");
+
+    let there = Site::start(&Plan::default());
+    there.import("tiny");
+    let refused = there.vws(&["bundle", "import", file]).error();
+    assert_eq!(refused.0, "NotFound", "{refused:?}");
+    assert!(refused.2.contains("network `lan`") && refused.2.contains("10.0.0.11"), "{refused:?}");
+    let add = |range: &str| {
+        there.run(&["network", "add", "lan", "--kind", "bridge", "--source", "br0", "--subnet", "10.0.0.0/24", "--range", range]);
+    };
+    there.run(&["network", "add", "lan", "--kind", "bridge", "--source", "br0"]);
+    let refused = there.vws(&["bundle", "import", file]).error();
+    assert!(refused.0 == "InvalidArgument" && refused.2.contains("gives out none"), "{refused:?}");
+    there.run(&["network", "remove", "lan"]);
+    add("10.0.0.11-10.0.0.12");
+    launch(&there, "other");
+    let refused = there.vws(&["bundle", "import", file]).error();
+    assert_eq!((refused.0.as_str(), refused.1.as_str()), ("Conflict", "address-taken"), "{refused:?}");
+    assert!(refused.2.contains("workspace `other`"), "{refused:?}");
+    assert_eq!(there.state("web"), "gone");
+    there.run(&["destroy", "other"]);
+
+    there.run(&["bundle", "import", file]);
+    assert_eq!(there.findings(), Vec::<String>::new());
+    let shown = there.ok(&["network", "show", "lan"]);
+    assert_eq!((&shown["held"], &shown["free"]), (&json!(1), &json!(1)), "{shown}");
+    assert_eq!(launch(&there, "next")["address"], "10.0.0.12", "nobody gets what is held");
+    there.run(&["resume", "web"]);
+    let nic = nics(&there, "web")[0].clone();
+    assert_eq!((&nic["address"], &nic["mac"]), (&had["address"], &had["mac"]));
+    there.run(&["destroy", "web", "next"]);
+    assert_eq!(there.ok(&["network", "show", "lan"])["held"], 0);
+    there.assert_empty(&["h1"]);
+}

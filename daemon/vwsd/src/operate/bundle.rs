@@ -18,8 +18,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use vws_bundle::{Guest, ImageFile, Limits, Portable, Reader, Writer};
 use vws_domain::{
-    Boot, Bundle, BundleFile, BundleId, Cause, Change, DataDisk, DiskSource, Error, ErrorKind, Firmware, Image, ImageId,
-    ImageRef, ImageState, Lease, Manifest, Result, Site, State, StateEvent, Target, Visibility, Workspace,
+    Address, Allotment, Asker, Boot, Bundle, BundleFile, BundleId, Caller, Cause, Change, DataDisk, DiskSource, Error, ErrorKind,
+    Firmware, Image, ImageId, ImageRef, ImageState, Lease, Manifest, Result, Site, State, StateEvent, Target, Timestamp,
+    Visibility, Workspace,
 };
 use vws_library::{Library, inspect_overlay};
 
@@ -224,6 +225,34 @@ pub fn landing(site: &Site, manifest: &Manifest, owner: u32, name: &str) -> Resu
     Ok(())
 }
 
+/// The addresses of the site's networks that the guest has in its memory, to be held for it as for any serialized workspace.
+///
+/// # Errors
+/// NotFound: there is no network of that name; InvalidArgument, InvalidState, Conflict: it does not give out that address, or not now.
+pub fn addresses_of(site: &Site, manifest: &Manifest, owner: u32, name: &str, now: Timestamp) -> Result<Vec<Arc<Address>>> {
+    // Who imports is an administrator, who may be told whose an address is.
+    let caller = Caller::system("import");
+    let whom = Asker { caller: &caller, workspace: manifest.workspace, name, owner, now };
+    let mut allotment = Allotment::new(site);
+    let mut held = Vec::new();
+    for (index, nic) in manifest.nics.iter().enumerate() {
+        let Some(address) = nic.address else { continue };
+        let pairs = allotment.nics(&whom, &mut [nic.clone()]).map_err(|error| Error {
+            fact: format!(
+                "cannot be that of a NIC of bundle {}, which has the address {address}: {}",
+                manifest.bundle, error.fact
+            ),
+            remedy: "a guest keeps the address that it has in its memory: see that a network of this name gives it out and that \
+                     nobody has it, or import the bundle elsewhere"
+                .to_owned(),
+            ..error
+        })?;
+        let nic = u32::try_from(index).unwrap_or(u32::MAX);
+        held.extend(pairs.iter().map(|pair| Arc::new(Address { nic, ..pair.as_ref().clone() })));
+    }
+    Ok(held)
+}
+
 /// The refusal of a second life.
 #[must_use]
 pub fn known(id: BundleId) -> Error {
@@ -380,6 +409,7 @@ fn record(
     let tx = &mut *edit.tx;
     let it = &portable.manifest;
     landing(tx.site, it, args.owner, &args.name)?;
+    let addresses = addresses_of(tx.site, it, args.owner, &args.name, tx.now)?;
     let mut images: Vec<Option<ImageId>> = Vec::new();
     let mut spec = portable.spec()?;
     spec.name.clone_from(&args.name);
@@ -451,7 +481,7 @@ fn record(
         changed_at: now,
     };
     edit.job.message = format!("workspace `{}`, bundle {}", args.name, it.bundle);
-    change::create_workspace(tx, workspace, Vec::new());
+    change::create_workspace(tx, workspace, addresses);
     Ok(())
 }
 

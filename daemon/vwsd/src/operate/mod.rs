@@ -27,7 +27,7 @@ mod serialize;
 mod snapshot;
 mod stats;
 
-pub use bundle::{known as known_bundle, landing};
+pub use bundle::{addresses_of, known as known_bundle, landing};
 pub use document::reference as reference_document;
 pub use drain::Mover;
 pub use engine::{past_return, steps_of};

@@ -4,7 +4,7 @@ use super::{CallOptions, Service, act, answered, digest_of, remember, seen};
 use crate::admit::{self, Asked};
 use crate::change;
 use crate::operate::args::{self, ExportBundleArgs, ImportBundleArgs, VerifyBundleArgs};
-use crate::operate::{NewJob, begin, known_bundle, landing};
+use crate::operate::{NewJob, addresses_of, begin, known_bundle, landing};
 use std::fs::File;
 use std::io::{BufReader, Seek};
 use std::sync::Arc;
@@ -180,6 +180,7 @@ impl Service {
                 request.needs = manifest.needs();
                 admit::gate(tx, &policies, Asked { request, caller: caller.clone(), workspace: None, fresh: None })?;
                 landing(tx.site, &manifest, owner.uid, &spec.name)?;
+                addresses_of(tx.site, &manifest, owner.uid, &spec.name, tx.now)?;
                 images_here(tx.site, &portable)?;
                 let at_work = |job: &&Arc<Job>| {
                     job.kind == JobKind::ImportBundle && !job.state.ended() && job.workspace == Some(manifest.workspace)
