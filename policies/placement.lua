@@ -12,4 +12,8 @@ local function rank(input)
     }
 end
 
-return { rank = rank }
+-- Whether those who launched with --preemptible make room when a request that is not pre-emptible finds no host: they said that they
+-- do. `false`, or no line: nobody is ever displaced; a function decides each time.
+local preempt = true
+
+return { rank = rank, preempt = preempt }

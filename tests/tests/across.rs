@@ -483,6 +483,27 @@ fn a_guest_has_the_address_it_was_promised_and_no_other() {
 }
 
 #[test]
+fn a_guest_that_made_room_counts_on_when_there_is_some_again() {
+    let Some(alone) = lab() else { return };
+    let lab = &alone.lab;
+    let site = site(lab, &["a"], LOCAL, "");
+    // All CPUs but one are the host's own.
+    let vcpus = site.ok(&["host", "show", "a"])["capacity"]["vcpus"].as_u64().unwrap();
+    site.run(&["host", "change", "a", "--reserve-vcpus", &(vcpus - 1).to_string()]);
+    launch(&site, "low", &["--preemptible"]);
+    let before = counted(&site, "low", 2);
+    launch(&site, "high", &[]);
+    assert_eq!((site.state("low"), site.state("high")), ("serialized".to_owned(), "running".to_owned()));
+    assert_eq!((lab.domains("a").len(), lab.guests("a")), (1, 1), "one after the other, never both");
+    assert_eq!(site.findings(), Vec::<String>::new());
+    site.run(&["destroy", "high"]);
+    site.run(&["resume", "low"]);
+    goes_on(&site, "low", before, "back after it made room");
+    site.run(&["destroy", "low"]);
+    assert_nothing_left(lab, &site, &["a"], LOCAL);
+}
+
+#[test]
 fn a_clusters_members_are_apart_and_know_each_other() {
     let Some(Alone { lab, _alone }) = lab() else { return };
     let mut site = site(&lab, &HOSTS, LOCAL, LAN);

@@ -26,7 +26,7 @@ const TABLE: &[Row] = &[
     Row {
         kind: "create",
         before: &[],
-        steps: &[("import", false), ("images", true), ("stage", true), ("start", true)],
+        steps: &[("import", false), ("room", false), ("images", true), ("stage", true), ("start", true)],
         after: "running",
         boots: 1,
     },
@@ -41,7 +41,7 @@ const TABLE: &[Row] = &[
     Row {
         kind: "restore",
         before: &[LAUNCH, &["serialize", "one"]],
-        steps: &[("verify", false), ("images", true), ("import", true), ("restore", true), ("discard", false)],
+        steps: &[("verify", false), ("room", false), ("images", true), ("import", true), ("restore", true), ("discard", false)],
         after: "running",
         boots: 1,
     },

@@ -150,7 +150,8 @@ fn what_cannot_move_is_told_why() {
 
 #[test]
 fn a_kill_of_the_daemon_at_any_step_leaves_one_guest_and_a_true_ledger() {
-    const STEPS: [&str; 4] = ["images", "prepare", "migrate", "forget"];
+    // `room` calls no host, and nobody had to leave: it is over before it is seen.
+    const STEPS: [&str; 5] = ["images", "room", "prepare", "migrate", "forget"];
     let left = Mutex::new((0..STEPS.len()).collect::<Vec<_>>());
     let hits = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
@@ -187,7 +188,7 @@ fn a_kill_of_the_daemon_at_any_step_leaves_one_guest_and_a_true_ledger() {
         }
     });
     let hits = hits.into_inner().unwrap();
-    let missed: Vec<_> = STEPS.iter().enumerate().filter(|(at, name)| hits[at] != **name).collect();
+    let missed: Vec<_> = STEPS.iter().enumerate().filter(|(at, name)| hits[at] != **name && **name != "room").collect();
     assert!(missed.is_empty(), "not hit as meant: {missed:?} of {hits:?}");
 }
 

@@ -84,6 +84,7 @@ names! {
     OUTBOUND_KIB_PER_SECOND = "outbound-kib-per-second",
     OWNER = "owner",
     PATH = "path",
+    PREEMPTIBLE = "preemptible",
     RANGES = "ranges",
     REQUEST_ID = "request-id",
     RESERVE_DISK_GIB = "reserve-disk-gib",
@@ -138,6 +139,7 @@ pub const SPEC: &[Key] = &[
     key(LEASE_SECONDS, "t"),
     key(END_ACTION, "s"),
     key(TARGET, "s"),
+    key(PREEMPTIBLE, "b"),
     key(HOST, "s"),
 ];
 /// An element of `data-disks`.

@@ -228,6 +228,8 @@ pub struct Request {
     pub networks: Vec<Arc<Network>>,
     /// Addresses of pools that the workspace takes, or has.
     pub addresses: u64,
+    /// Whether the workspace may be displaced, and so displaces nobody.
+    pub preemptible: bool,
 }
 
 /// What access.lua is asked.
@@ -308,6 +310,8 @@ pub struct Restriction {
     pub memory_mib: Option<u64>,
     /// vCPUs at most.
     pub vcpus: Option<u64>,
+    /// Only as a pre-emptible workspace.
+    pub preemptible: bool,
 }
 
 impl Restriction {
@@ -385,6 +389,13 @@ pub enum HostOutcome {
     Scored(f64),
     /// Eligible and not looked at by the script: the native ranking put it below the bound.
     NotConsidered,
+    /// Eligible once pre-emptible workspaces have left it.
+    Displaces {
+        /// Its score as it would be then.
+        score: f64,
+        /// Who would leave, in words.
+        text: String,
+    },
 }
 
 /// A host and what became of it.

@@ -38,6 +38,8 @@ pub struct Reservation {
     pub resources: Resources,
     /// Whether it runs (or may run, when unknown).
     pub running: bool,
+    /// Whether it may be displaced: see [`crate::offers`].
+    pub preemptible: bool,
     /// Labels of the workspace.
     pub labels: BTreeMap<String, String>,
     /// When its lease began.
@@ -186,6 +188,8 @@ pub struct Site {
     by_owner: BTreeMap<u32, Sum>,
     by_group: BTreeMap<String, Sum>,
     by_host: BTreeMap<HostName, Sum>,
+    /// The pre-emptible of those on each host.
+    preemptible: BTreeMap<HostName, BTreeSet<WorkspaceId>>,
     all: Sum,
     /// Every host with what is free on it, by name: kept so that placement need not build it anew for each request.
     candidates: Vec<Candidate>,
@@ -305,6 +309,9 @@ impl Site {
         self.by_group.entry(reservation.group.clone()).or_default().add(reservation, false);
         for host in reservation.hosts() {
             self.by_host.entry(host.clone()).or_default().add(reservation, true);
+            if reservation.preemptible {
+                self.preemptible.entry(host.clone()).or_default().insert(reservation.workspace);
+            }
             self.offer(host);
         }
     }
@@ -338,6 +345,12 @@ impl Site {
         take(&mut self.by_group, &old.group, &old, false);
         for host in old.hosts() {
             take(&mut self.by_host, host, &old, true);
+            if let Some(there) = self.preemptible.get_mut(host) {
+                there.remove(&id);
+                if there.is_empty() {
+                    self.preemptible.remove(host);
+                }
+            }
             self.offer(host);
         }
     }
@@ -349,6 +362,7 @@ impl Site {
         fresh.by_owner.clear();
         fresh.by_group.clear();
         fresh.by_host.clear();
+        fresh.preemptible.clear();
         fresh.all = Sum::default();
         fresh.candidates.clear();
         for name in self.hosts.keys() {
@@ -372,6 +386,7 @@ impl Site {
             && self.by_owner == other.by_owner
             && self.by_group == other.by_group
             && self.by_host == other.by_host
+            && self.preemptible == other.preemptible
             && self.addresses == other.addresses
             && self.macs == other.macs
             && self.candidates.len() == other.candidates.len()
@@ -457,6 +472,10 @@ impl Site {
     pub fn reservations_on(&self, host: &HostName) -> impl Iterator<Item = &Arc<Reservation>> {
         let ids = self.by_host.get(host).map(|sum| &sum.members);
         ids.into_iter().flatten().filter_map(|id| self.reservations.get(id))
+    }
+    /// Hosts with pre-emptible workspaces on them, by name, and these by id.
+    pub fn preemptible(&self) -> impl Iterator<Item = (&HostName, &BTreeSet<WorkspaceId>)> {
+        self.preemptible.iter()
     }
     /// An image.
     #[must_use]

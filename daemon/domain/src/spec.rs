@@ -262,6 +262,9 @@ pub struct Spec {
     pub target: Target,
     /// A host by name, if the caller insists.
     pub host: Option<HostName>,
+    /// Whether the placement policy may take it off its host when a request that is not pre-emptible needs the room: into a bundle,
+    /// or, where that cannot be and `end_action` is to destroy it, to its end.
+    pub preemptible: bool,
     /// The cluster that it is a member of, if any.
     pub membership: Option<Membership>,
 }
@@ -293,6 +296,7 @@ impl Spec {
             end_action: EndAction::Stop,
             target: Target::Running,
             host: None,
+            preemptible: false,
             membership: None,
         }
     }

@@ -89,6 +89,7 @@ proptest! {
             workspace: WorkspaceId(1), name: "w".to_owned(), owner: 1, group: "g".to_owned(),
             host: Some(HostName::parse("h").unwrap()), resources: Resources { vcpus: 1, memory_mib: 2, disk_gib: 3 },
             also_on: None,
+            preemptible: false,
             running: true, labels: Default::default(), lease_from: from, lease_until: Some(until), addresses: 0,
         };
         let all = Period { since: Timestamp(0), until: Timestamp(u64::MAX) };

@@ -81,6 +81,7 @@ fn reservation(workspace: &Workspace) -> Reservation {
         also_on: workspace.also_on.clone(),
         resources: workspace.resources,
         running: workspace.state.runs(),
+        preemptible: false,
         labels: BTreeMap::new(),
         lease_from: Timestamp(0),
         lease_until: None,

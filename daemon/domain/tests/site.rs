@@ -28,8 +28,8 @@ fn host(name: &str, vcpus: u64) -> Arc<Host> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let reservation = (0_u128..6, 0_u32..3, (0_usize..4, 0_usize..4), 1_u64..9, any::<bool>(), 0_u64..10_000).prop_map(
-        |(id, owner, (place, second), vcpus, running, until)| {
+    let reservation = (0_u128..6, 0_u32..3, (0_usize..4, 0_usize..4), 1_u64..9, any::<[bool; 2]>(), 0_u64..10_000).prop_map(
+        |(id, owner, (place, second), vcpus, [running, preemptible], until)| {
             Change::PutReservation(Arc::new(Reservation {
                 workspace: WorkspaceId(id),
                 name: format!("w{id}"),
@@ -39,6 +39,7 @@ fn change() -> impl Strategy<Value = Change> {
                 also_on: ["a", "b", "c"].get(second).map(|name| HostName::parse(name).unwrap()),
                 resources: Resources { vcpus, memory_mib: vcpus * 512, disk_gib: vcpus },
                 running,
+                preemptible,
                 labels: BTreeMap::new(),
                 lease_from: Timestamp(0),
                 lease_until: (until > 0).then(|| Timestamp(0).plus_seconds(until)),

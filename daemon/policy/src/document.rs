@@ -8,7 +8,7 @@ use mlua::{Function, IntoLua, Lua, Result, Table, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use vws_domain::{
-    Caller, Candidate, Grant, Image, Network, Nic, NicNetwork, Request, Reservation, Subject, Timestamp, Usage, UsageSet,
+    Caller, Candidate, Grant, Image, Network, Nic, NicNetwork, Request, Reservation, Subject, Timestamp, Usage, UsageSet, Victim,
     Visibility, Workspace,
 };
 
@@ -44,6 +44,7 @@ fn placement(lua: &Lua, make: &Function, reservation: &Reservation) -> Result<Ta
         reservation.host.as_ref().map(vws_domain::HostName::as_str),
         map(lua, &reservation.labels)?,
         reservation.running,
+        reservation.preemptible,
         number(reservation.resources.vcpus),
         number(reservation.resources.memory_mib),
         number(reservation.resources.disk_gib),
@@ -147,6 +148,7 @@ impl Sandbox {
                 number(request.addresses),
                 request.membership.as_ref().map(|member| member.cluster.as_str()),
                 request.membership.as_ref().map(|member| member.role.as_str()),
+                request.preemptible,
             ),
         ))
     }
@@ -186,6 +188,7 @@ impl Sandbox {
                     workspace.lease.until.map(|until| number(until.0)),
                     workspace.lease.action.name(),
                     number(workspace.created_at.0),
+                    spec.preemptible,
                 ),
             ))
             .map(Some)
@@ -206,6 +209,16 @@ impl Sandbox {
     /// What is used.
     pub(crate) fn usage(&self, usage: &UsageSet) -> Result<Table> {
         self.core.make.usage.call((self.sums(&usage.owner)?, self.sums(&usage.group)?, self.sums(&usage.site)?))
+    }
+
+    /// The workspaces that would leave a host.
+    pub(crate) fn victims(&self, victims: &[Victim]) -> Result<Table> {
+        let list = self.lua.create_table_with_capacity(victims.len(), 0)?;
+        for (index, victim) in victims.iter().enumerate() {
+            list.raw_set(index + 1, self.workspace(Some(&victim.workspace))?)?;
+        }
+        list.set_readonly(true);
+        Ok(list)
     }
 
     /// A host, with the number of workspaces on it of the request's owner and group.

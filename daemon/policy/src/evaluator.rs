@@ -6,7 +6,7 @@ use crate::set::{PolicySet, Scripts};
 use crate::verdict::{Opened, from_fault, from_opened, micros_since};
 use mlua::Table;
 use std::sync::Arc;
-use vws_domain::{AccessInput, Candidate, PlacementInput, QuotaInput, Verdict};
+use vws_domain::{AccessInput, Candidate, Offer, PlacementInput, QuotaInput, Verdict};
 
 /// Judges by one policy set, in one Luau state, one decision at a time. What it keeps between decisions (columns of hosts'
 /// figures) is never seen by scripts.
@@ -67,6 +67,17 @@ impl Evaluator {
         let mut placement = crate::placement::decide(self, input, candidates, explain);
         self.scripts.sandbox.tidy();
         placement.verdict.micros = micros_since(start);
+        placement
+    }
+
+    /// Asks placement.lua again, when no host has room: which of the hosts that would have it without some pre-emptible workspaces.
+    /// `first` is what it answered; it is the answer still when none of them is taken.
+    pub fn displacement(&mut self, input: &PlacementInput, offers: Vec<Offer>, first: Verdict, explain: bool) -> Placement {
+        let start = self.scripts.sandbox.budget.start();
+        let micros = first.micros;
+        let mut placement = crate::placement::displace(self, input, offers, first, explain);
+        self.scripts.sandbox.tidy();
+        placement.verdict.micros = micros + micros_since(start);
         placement
     }
 

@@ -165,6 +165,7 @@ pub(crate) struct Core {
     pub(crate) placement: Function,
     pub(crate) filter: Function,
     pub(crate) score: Function,
+    pub(crate) preempt: Function,
     pub(crate) make: Make,
 }
 
@@ -236,6 +237,7 @@ impl Sandbox {
             placement: core.raw_get("placement")?,
             filter: core.raw_get("filter")?,
             score: core.raw_get("score")?,
+            preempt: core.raw_get("preempt")?,
             make: Make::from(&core.raw_get("make")?)?,
         };
         lua.gc_collect()?;

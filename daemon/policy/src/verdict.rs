@@ -8,7 +8,7 @@ use std::time::Instant;
 use vws_domain::{Restriction, Rule, Verdict, VerdictKind};
 
 /// What the prelude's `opened` gives: kind, code, text, file, line, and what is lowered.
-pub(crate) type Opened = (f64, LuaString, LuaString, LuaString, f64, Option<f64>, Option<f64>, Option<f64>);
+pub(crate) type Opened = (f64, LuaString, LuaString, LuaString, f64, Option<f64>, Option<f64>, Option<f64>, bool);
 
 /// Text from a script for people and terminals: UTF-8, no control characters, at most `chars` characters.
 pub(crate) fn clean(bytes: &[u8], chars: usize) -> String {
@@ -56,7 +56,7 @@ pub(crate) fn rule(file: &LuaString, line: f64) -> Rule {
 
 /// The verdict of `policy`.
 pub(crate) fn from_opened(policy: &str, opened: &Opened, limits: &Limits) -> Result<Verdict, Fault> {
-    let (kind, code, text, file, line, duration, memory, vcpus) = opened;
+    let (kind, code, text, file, line, duration, memory, vcpus, preemptible) = opened;
     let mut rule = rule(file, *line);
     if rule.line == 0 {
         rule.file = format!("{policy}.lua");
@@ -72,6 +72,7 @@ pub(crate) fn from_opened(policy: &str, opened: &Opened, limits: &Limits) -> Res
         duration_seconds: whole(*duration).map_err(fault)?,
         memory_mib: whole(*memory).map_err(fault)?,
         vcpus: whole(*vcpus).map_err(fault)?,
+        preemptible: *preemptible,
     };
     let mut text = clean(&text.as_bytes(), limits.text_chars);
     if text.is_empty() && kind == VerdictKind::Restrict {
@@ -95,7 +96,10 @@ fn describe(restriction: &Restriction) -> String {
         restriction.memory_mib.map(|n| format!("{n} MiB of memory")),
         restriction.vcpus.map(|n| format!("{n} vCPUs")),
     ];
-    format!("at most {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let most = if parts.is_empty() { None } else { Some(format!("at most {}", parts.join(", "))) };
+    let class = restriction.preemptible.then(|| "only as a pre-emptible workspace".to_owned());
+    most.into_iter().chain(class).collect::<Vec<_>>().join(", ")
 }
 
 /// The refusal that a failure is.

@@ -56,7 +56,7 @@ fn run(block: &str) -> Vec<Verdict> {
 #[test]
 fn every_example_of_the_manual_runs() {
     let blocks = blocks();
-    assert_eq!(blocks.len(), 12, "two files and ten recipes");
+    assert_eq!(blocks.len(), 14, "two files and twelve recipes");
     for block in &blocks {
         let verdicts = run(block);
         assert!(!verdicts.is_empty());

@@ -17,7 +17,10 @@ fn permit_deny_and_restrict_carry_their_line() {
     let verdict =
         deciding("return restrict{ duration_seconds = 60, memory_mib = 512, vcpus = 1 }").access(&access_input(Verb::Launch));
     assert_eq!(verdict.kind, VerdictKind::Restrict);
-    assert_eq!(verdict.restriction, Restriction { duration_seconds: Some(60), memory_mib: Some(512), vcpus: Some(1) });
+    assert_eq!(
+        verdict.restriction,
+        Restriction { duration_seconds: Some(60), memory_mib: Some(512), vcpus: Some(1), preemptible: false }
+    );
     assert_eq!(
         (verdict.code.as_str(), verdict.text.as_str()),
         ("restricted", "at most a lease of 60 s, 512 MiB of memory, 1 vCPUs")

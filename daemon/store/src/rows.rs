@@ -230,7 +230,8 @@ records! {
         name: String, image: ImageRef, vcpus: u64, vcpus_max: u64, cpu_shares: u64, memory_mib: u64, memory_max_mib: u64, disk_gib: u64,
         disk_limits: DiskLimits, data_disks: Vec<DataDisk>, nics: Vec<Nic>, operating_system: String,
         network_config: String, ssh_keys: Vec<String>, access: Vec<Grant>, labels: BTreeMap<String, String>,
-        group: String, lease_seconds: u64, end_action: String, target: String, host: Option<String>, membership: Option<Membership>,
+        group: String, lease_seconds: u64, end_action: String, target: String, host: Option<String>,
+        preemptible: bool, membership: Option<Membership>,
     } [elsewhere user_data]
     Membership {
         cluster: String, role: String, index: u64, apart_from: Vec<String>, together_with: Vec<String>,
@@ -260,10 +261,10 @@ records! {
         end_action: String, nics: Vec<Nic>, labels: BTreeMap<String, String>, operating_system: String, group: String,
         target: String, host: Option<String>, backend: Option<String>, avoid: Vec<String>,
         membership: Option<Membership>, needs: Vec<String>, access: Vec<Grant>, networks: Vec<Box<Network>>, addresses: u64,
-        leaves: Option<String>,
+        leaves: Option<String>, preemptible: bool,
     }
     Rule { file: String, line: u32 }
-    Restriction { duration_seconds: Option<u64>, memory_mib: Option<u64>, vcpus: Option<u64> }
+    Restriction { duration_seconds: Option<u64>, memory_mib: Option<u64>, vcpus: Option<u64>, preemptible: bool }
     Verdict {
         policy: String, kind: String, code: String, text: String, rule: Rule, restriction: Restriction, micros: u64,
     }
@@ -427,6 +428,7 @@ pub(crate) enum HostOutcome {
     Filtered { rule: Rule, code: String, text: String },
     Scored(String),
     NotConsidered,
+    Displaces { score: String, text: String },
 }
 
 impl Stored<domain::HostOutcome> for HostOutcome {
@@ -437,6 +439,7 @@ impl Stored<domain::HostOutcome> for HostOutcome {
             }
             domain::HostOutcome::Scored(score) => Self::Scored(Stored::of(score)),
             domain::HostOutcome::NotConsidered => Self::NotConsidered,
+            domain::HostOutcome::Displaces { score, text } => Self::Displaces { score: Stored::of(score), text: text.clone() },
         }
     }
     fn back(self) -> Result<domain::HostOutcome, String> {
@@ -444,6 +447,7 @@ impl Stored<domain::HostOutcome> for HostOutcome {
             Self::Filtered { rule, code, text } => domain::HostOutcome::Filtered { rule: rule.back()?, code, text },
             Self::Scored(score) => domain::HostOutcome::Scored(score.back()?),
             Self::NotConsidered => domain::HostOutcome::NotConsidered,
+            Self::Displaces { score, text } => domain::HostOutcome::Displaces { score: score.back()?, text },
         })
     }
 }

@@ -405,6 +405,7 @@ fn child_changes(sequence: u64) -> Vec<Change> {
         group: "g".to_owned(),
         host: None,
         also_on: None,
+        preemptible: false,
         resources: Resources { vcpus: sequence, memory_mib: 1, disk_gib: 1 },
         running: false,
         labels: BTreeMap::new(),

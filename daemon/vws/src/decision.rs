@@ -37,7 +37,10 @@ pub(crate) fn text(decision: &Record) -> String {
             hosts
                 .iter()
                 .map(|h| {
-                    let score = h.0.get("score").and_then(serde_json::Value::as_f64).filter(|_| h.text("outcome") == "scored");
+                    let score =
+                        h.0.get("score")
+                            .and_then(serde_json::Value::as_f64)
+                            .filter(|_| matches!(h.text("outcome"), "scored" | "displaces"));
                     let score = score.map_or_else(|| "-".to_owned(), |score| format!("{score:.3}"));
                     vec![word(h, "host"), word(h, "outcome"), score, word(h, "code"), rule(h), h.text("text").to_owned()]
                 })
@@ -45,7 +48,13 @@ pub(crate) fn text(decision: &Record) -> String {
         ));
     }
     if !decision.text("host").is_empty() {
-        parts.push(format!("host: {}", shown(decision.text("host"))));
+        let host = decision.text("host");
+        parts.push(format!("host: {}", shown(host)));
+        if let Some(displaces) = hosts.iter().find(|h| h.text("host") == host && h.text("outcome") == "displaces") {
+            // What was only explained has no id.
+            let word = if decision.text("id").is_empty() { "would displace" } else { "displaces" };
+            parts.push(format!("{word}: {} on host {}", shown(displaces.text("text")), shown(host)));
+        }
     }
     parts.join("\n\n")
 }
@@ -103,6 +112,9 @@ fn restricted(verdict: &Record) -> String {
     }
     if verdict.has("vcpus") {
         parts.push(format!("vCPUs at most {}", verdict.number("vcpus")));
+    }
+    if verdict.flag("preemptible") {
+        parts.push("only as a pre-emptible workspace".to_owned());
     }
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }

@@ -72,6 +72,9 @@ pub(crate) struct Description {
     /// State to bring it to [default: running]
     #[arg(long, value_parser = ["stopped", "running", "paused"], value_name = "STATE", help_heading = "Lease")]
     target: Option<String>,
+    /// It may be displaced when others need its room: serialized, or, if it cannot be and --end-action is destroy, destroyed
+    #[arg(long, help_heading = "Lease")]
+    preemptible: bool,
     /// Label; repeatable
     #[arg(long, value_parser = pair, value_name = "KEY=VALUE", help_heading = "Who and where")]
     label: Vec<(String, String)>,
@@ -154,6 +157,9 @@ impl Description {
             if let Some(file) = file {
                 spec.insert(key, Variant::from(read(file)?));
             }
+        }
+        if self.preemptible {
+            spec.insert(keys::PREEMPTIBLE, Variant::from(true));
         }
         if !self.label.is_empty() {
             spec.insert(keys::LABELS, labels(&self.label));

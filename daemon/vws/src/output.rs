@@ -135,7 +135,7 @@ pub(crate) fn leaf(path: &str) -> String {
 }
 
 /// The row of a workspace in lists.
-pub(crate) const WORKSPACE_HEADER: [&str; 8] = ["NAME", "STATE", "HOST", "VCPUS", "MEMORY", "LEFT", "OWNER", "ID"];
+pub(crate) const WORKSPACE_HEADER: [&str; 9] = ["NAME", "STATE", "HOST", "VCPUS", "MEMORY", "LEFT", "CLASS", "OWNER", "ID"];
 
 /// The same.
 pub(crate) fn workspace_row(workspace: &Record, now: u64) -> Vec<String> {
@@ -147,6 +147,7 @@ pub(crate) fn workspace_row(workspace: &Record, now: u64) -> Vec<String> {
         workspace.number("vcpus").to_string(),
         crate::units::mib(workspace.number("memory_mib")),
         crate::units::left(workspace.number("lease_until"), now),
+        if workspace.flag("preemptible") { "preemptible" } else { "-" }.to_owned(),
         or_dash(workspace.text("owner_name")),
         workspace.text("id").to_owned(),
     ]

@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use vws_domain::{
     AccessInput, Address, Allotment, Asker, Boot, Caller, Change, Decision, DecisionId, DiskSource, Error, ErrorKind, Firmware,
-    HostJudgement, HostName, Image, Network, NetworkKind, Nic, NicNetwork, PlacementInput, PolicyHash, QuotaInput, Request,
-    Restriction, Rule, Site, Spec, Timestamp, UsageSet, Verb, Verdict, VerdictKind, Workspace, WorkspaceId, capacity_filter,
+    HostJudgement, HostName, Image, Network, NetworkKind, Nic, NicNetwork, Offer, PlacementInput, PolicyHash, QuotaInput,
+    Request, Restriction, Rule, Site, Spec, Timestamp, UsageSet, Verb, Verdict, VerdictKind, Workspace, WorkspaceId,
+    capacity_filter,
 };
 
 /// Judged hosts that a record keeps; an explanation shows them all.
@@ -47,6 +48,8 @@ pub struct Judged {
     pub host: Option<HostName>,
     /// The judged hosts.
     pub hosts: Vec<HostJudgement>,
+    /// Who has to leave that host first.
+    pub makes_room: Option<Offer>,
     /// Whether an administrator's native way was used.
     pub native: bool,
     /// Why it is refused; `None`: permitted.
@@ -72,6 +75,7 @@ pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, e
         addresses: Vec::new(),
         host: None,
         hosts: Vec::new(),
+        makes_room: None,
         native: false,
         refusal: None,
         policy: judge.hash.clone(),
@@ -253,8 +257,21 @@ fn placement(
     };
     let placed = judge.placement(&input, site.candidates(), explain);
     let mut verdict = placed.verdict;
+    let mut host = placed.host;
     judged.hosts = placed.hosts;
-    let chosen = placed.host.and_then(|name| site.candidate(&name));
+    // What the daemon moves by itself displaces nobody.
+    if verdict.kind == VerdictKind::Deny && placed.preempts && !judged.caller.system {
+        let offers = vws_domain::offers(site, &judged.request);
+        if !offers.is_empty() {
+            let again = judge.displacement(&input, offers.clone(), verdict, explain);
+            verdict = again.verdict;
+            host = again.host;
+            replace_judgements(&mut judged.hosts, again.hosts);
+            judged.makes_room = offers.into_iter().find(|offer| Some(&offer.candidate.host.name) == host.as_ref());
+        }
+    }
+    let as_it_will_be = judged.makes_room.as_ref().map(|offer| &offer.candidate);
+    let chosen = as_it_will_be.or_else(|| host.and_then(|name| site.candidate(&name)));
     // A policy may rank and refuse; it cannot invent a host or room.
     let sound = chosen.filter(|candidate| capacity_filter(&judged.request, candidate).is_none());
     let error = match (verdict.kind, sound) {
@@ -280,6 +297,17 @@ fn placement(
     };
     judged.verdicts.push(verdict);
     error
+}
+
+/// Puts what became of hosts when displacing was looked at in the place of what became of them as they are.
+fn replace_judgements(hosts: &mut Vec<HostJudgement>, again: Vec<HostJudgement>) {
+    let (known, new): (Vec<_>, Vec<_>) = again.into_iter().partition(|one| hosts.iter().any(|known| known.host == one.host));
+    for judgement in known {
+        if let Some(place) = hosts.iter_mut().find(|place| place.host == judgement.host) {
+            *place = judgement;
+        }
+    }
+    hosts.splice(0..0, new);
 }
 
 fn native(policy: &str, kind: VerdictKind, code: &str, text: String) -> Verdict {
@@ -319,6 +347,7 @@ fn restricted(mut request: Request, restriction: Restriction) -> Request {
     if let Some(most) = restriction.vcpus {
         request.resources.vcpus = request.resources.vcpus.min(most);
     }
+    request.preemptible |= restriction.preemptible;
     request
 }
 
@@ -386,6 +415,7 @@ pub fn request_about(verb: Verb, workspace: &Workspace, images: Vec<Arc<Image>>)
         access: spec.access.clone(),
         networks: Vec::new(),
         addresses: spec.nics.iter().filter(|nic| nic.address.is_some()).count() as u64,
+        preemptible: spec.preemptible,
     }
 }
 
@@ -414,6 +444,7 @@ pub fn request_named(verb: Verb, name: &str, images: Vec<Arc<Image>>) -> Request
         access: Vec::new(),
         networks: Vec::new(),
         addresses: 0,
+        preemptible: false,
     }
 }
 
@@ -443,6 +474,7 @@ pub fn request_launch(site: &Site, spec: &Spec, group: &str, images: &[Option<Ar
         access: spec.access.clone(),
         networks: networks_of(site, spec),
         addresses: spec.nics.iter().filter(with_pool).count() as u64,
+        preemptible: spec.preemptible,
     }
 }
 

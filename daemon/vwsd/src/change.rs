@@ -20,6 +20,7 @@ pub fn reservation_of(workspace: &Workspace) -> Reservation {
         also_on: workspace.also_on.clone(),
         resources: workspace.resources,
         running: workspace.state.runs(),
+        preemptible: workspace.spec.preemptible,
         labels: workspace.spec.labels.clone(),
         lease_from: workspace.lease.from,
         lease_until: workspace.lease.until,

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use vws_domain::{
-    AccessInput, Caller, Candidate, PlacementInput, PolicyHash, QuotaInput, Request, Timestamp, Verb, Verdict, VerdictKind,
-    Workspace, WorkspaceId,
+    AccessInput, Caller, Candidate, Offer, PlacementInput, PolicyHash, QuotaInput, Request, Timestamp, Verb, Verdict,
+    VerdictKind, Workspace, WorkspaceId,
 };
 use vws_policy::{Evaluator, Limits, Placement, PolicySet, Problem, Sources};
 
@@ -142,7 +142,17 @@ impl Judge<'_> {
                 verdict: vws_policy::unavailable("placement", self.generation, self.problems),
                 host: None,
                 hosts: Vec::new(),
+                preempts: false,
             },
+        }
+    }
+
+    /// Which host placement.lua chooses of those that would have room without some pre-emptible workspaces; `first` is what it said of
+    /// the hosts as they are.
+    pub fn displacement(&mut self, input: &PlacementInput, offers: Vec<Offer>, first: Verdict, explain: bool) -> Placement {
+        match &mut self.seat {
+            Some(seat) => seat.evaluator.displacement(input, offers, first, explain),
+            None => Placement { verdict: first, host: None, hosts: Vec::new(), preempts: false },
         }
     }
 }

@@ -323,6 +323,13 @@ impl Columns {
         self.names.get_or_init(|| Names::of(&self.hosts))
     }
 
+    /// Breaks ties by how the hosts stand, and not by their names.
+    pub(crate) fn ties_as_they_stand(&mut self) {
+        let mut names = Names::of(&self.hosts);
+        names.positions = (0..).take(self.hosts.len()).collect();
+        self.names = OnceCell::from(names);
+    }
+
     /// The host's position by name: ties go to the lower.
     pub(crate) fn position(&self, index: usize) -> u32 {
         self.names().positions.get(index).copied().unwrap_or(u32::MAX)

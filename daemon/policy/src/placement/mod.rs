@@ -5,18 +5,22 @@
 //! every host -> capacity filter -> needs_labels -> rank -> [best `consider` -> filter -> score] -> the best, ties by name
 //!                                                           ^ next batch while the filter takes none
 //! ```
+//! If no host has room, the same is done once more over those that would have it without pre-emptible workspaces: [`preempt`].
 //!
 //! Whatever the site says, the host that comes out is judged by the core's filter once more.
 
 mod columns;
+mod preempt;
 mod rank;
 mod refusal;
 
 pub(crate) use columns::Columns;
+pub(crate) use preempt::displace;
 pub(crate) use rank::conditions;
 
 use crate::evaluator::Evaluator;
 use crate::fault::{Fault, FaultKind};
+use crate::limits::Limits;
 use crate::verdict::{checked_code, clean, from_fault, rule};
 use columns::Fate;
 use mlua::{Function, LuaString, Table, Value};
@@ -24,8 +28,8 @@ use rank::Condition;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use vws_domain::{
-    Candidate, HostJudgement, HostName, HostOutcome, PlacementInput, Restriction, Rule, Verdict, VerdictKind, capacity_filter,
-    choose,
+    Candidate, HostJudgement, HostName, HostOutcome, Offer, PlacementInput, Restriction, Rule, Verdict, VerdictKind,
+    capacity_filter, choose,
 };
 
 /// What placement answered.
@@ -37,12 +41,14 @@ pub struct Placement {
     pub host: Option<HostName>,
     /// The fate of each host, by name, when an explanation was asked for; otherwise of the few best ones, best first.
     pub hosts: Vec<HostJudgement>,
+    /// Whether the policy has a say in who is displaced; without it nobody is.
+    pub preempts: bool,
 }
 
 const FILE: &str = "placement.lua";
 
 /// What the policy's table had, as the prelude gives it.
-type Parts = (Option<Function>, f64, Option<Function>, f64, Option<Table>, f64, Option<Table>, f64, Option<f64>);
+type Parts = (Option<Function>, f64, Option<Function>, f64, Option<Table>, f64, Option<Table>, f64, Option<f64>, Value, f64);
 
 struct Script {
     input: Table,
@@ -54,6 +60,7 @@ struct Script {
     needs_line: u32,
     /// How many hosts the functions see at a time; never 0.
     consider: usize,
+    preempt: preempt::Say,
 }
 
 impl Script {
@@ -98,7 +105,12 @@ pub(crate) struct Field {
 pub(crate) fn decide(evaluator: &mut Evaluator, input: &PlacementInput, candidates: &[Candidate], explain: bool) -> Placement {
     match attempt(evaluator, input, candidates, explain) {
         Ok(placement) => placement,
-        Err(fault) => Placement { verdict: from_fault("placement", &fault, evaluator.generation), host: None, hosts: Vec::new() },
+        Err(fault) => Placement {
+            verdict: from_fault("placement", &fault, evaluator.generation),
+            host: None,
+            hosts: Vec::new(),
+            preempts: false,
+        },
     }
 }
 
@@ -109,7 +121,7 @@ fn attempt(
     explain: bool,
 ) -> Result<Placement, Fault> {
     let mut columns = std::mem::take(&mut evaluator.columns);
-    let outcome = search(evaluator, &mut columns, input, candidates, explain);
+    let outcome = search(evaluator, &mut columns, input, candidates, &[], explain);
     let placement = outcome.and_then(|(script, mut field)| {
         let placement = conclude(evaluator, &columns, &script, &mut field, input, candidates, explain);
         columns.spare_fates = field.fates;
@@ -119,16 +131,21 @@ fn attempt(
     placement
 }
 
-/// Runs the policy and finds out what becomes of each host.
+/// Runs the policy and finds out what becomes of each host. `offers`: who would have to leave each of the candidates, which then stand in
+/// the order in which ties are broken; empty when they are taken as they are.
 fn search(
     evaluator: &Evaluator,
     columns: &mut Columns,
     input: &PlacementInput,
     candidates: &[Candidate],
+    offers: &[Offer],
     explain: bool,
 ) -> Result<(Script, Field), Fault> {
     let script = read_script(evaluator, input)?;
     columns.sync(candidates, &script.labels());
+    if !offers.is_empty() {
+        columns.ties_as_they_stand();
+    }
     let mut fates = columns.fates(&input.request);
     for condition in &script.conditions {
         let fulfils = condition.over(columns);
@@ -151,11 +168,11 @@ fn search(
         refused: HashMap::new(),
         scored: Vec::new(),
     };
-    let has_functions = script.filter.is_some() || script.score.is_some();
+    let has_functions = script.filter.is_some() || script.score.is_some() || !offers.is_empty();
     let recorded = evaluator.set.limits().recorded_hosts.max(1);
     let eligible = || (0_u32..).zip(scores.iter().copied()).filter(|(_, score)| *score >= f64::MIN);
     if has_functions {
-        ask(evaluator, columns, &script, input, candidates, eligible().collect(), explain, &mut field)?;
+        ask(evaluator, columns, &script, input, candidates, offers, eligible().collect(), explain, &mut field)?;
     } else if explain || recorded > SCANNED {
         field.scored = eligible().collect();
     } else {
@@ -194,7 +211,7 @@ fn read_script(evaluator: &Evaluator, input: &PlacementInput) -> Result<Script, 
     let build = || Ok((sandbox.placement_input(input, limits.placements)?, evaluator.scripts.fresh("placement")?));
     let (document, main) = sandbox.building(build).map_err(fault)?;
     let parts: Parts = sandbox.core.placement.call((main, &document)).map_err(fault)?;
-    let (filter, filter_line, score, score_line, terms, rank_line, needs, needs_line, consider) = parts;
+    let (filter, filter_line, score, score_line, terms, rank_line, needs, needs_line, consider, preempt, preempt_line) = parts;
     let shape = |line: f64| {
         move |text: String| Fault {
             line: line as u32,
@@ -216,6 +233,7 @@ fn read_script(evaluator: &Evaluator, input: &PlacementInput) -> Result<Script, 
         conditions,
         needs_line: needs_line as u32,
         consider: if consider == 0 { usize::MAX } else { consider },
+        preempt: preempt::Say::read(preempt, preempt_line as u32),
     })
 }
 
@@ -275,6 +293,7 @@ fn ask(
     script: &Script,
     input: &PlacementInput,
     candidates: &[Candidate],
+    offers: &[Offer],
     mut ranked: Vec<(u32, f64)>,
     explain: bool,
     field: &mut Field,
@@ -288,7 +307,7 @@ fn ask(
         for (index, rank_score) in batch.iter() {
             let Some(candidate) = candidates.get(*index as usize) else { continue };
             let (of_owner, of_group) = near.get(index).copied().unwrap_or_default();
-            match judge_host(evaluator, script, candidate, of_owner, of_group, *rank_score)? {
+            match judge_host(evaluator, script, candidate, offers.get(*index as usize), of_owner, of_group, *rank_score)? {
                 Ok(score) => field.scored.push((*index, score)),
                 Err(refusal) => {
                     field.refused.insert(*index, refusal);
@@ -321,11 +340,12 @@ fn near(columns: &Columns, input: &PlacementInput) -> HashMap<u32, (u64, u64)> {
     near
 }
 
-/// The site's filter and score for one host: its score, or why it is refused.
+/// The site's filter, its say in who is displaced, and its score for one host: its score, or why it is refused.
 fn judge_host(
     evaluator: &Evaluator,
     script: &Script,
     candidate: &Candidate,
+    offer: Option<&Offer>,
     of_owner: u64,
     of_group: u64,
     rank_score: f64,
@@ -335,14 +355,13 @@ fn judge_host(
     let fault = |error: mlua::Error| evaluator.set.fault(&error, FILE);
     let host = sandbox.building(|| sandbox.host(candidate, of_owner, of_group)).map_err(fault)?;
     if let Some((filter, line)) = &script.filter {
-        type Answer = (Option<LuaString>, Option<LuaString>, Option<LuaString>, Option<f64>);
         let answer: Answer = sandbox.core.filter.call((filter, f64::from(*line), &script.input, &host)).map_err(fault)?;
-        if let (Some(code), Some(text), Some(file), Some(its_line)) = answer {
-            let rule = rule(&file, its_line);
-            let code = checked_code(&code, limits)
-                .map_err(|text| Fault { line: rule.line, ..Fault::of(FaultKind::Shape, &rule.file, text) })?;
-            return Ok(Err(SiteRefusal { rule, code, text: clean(&text.as_bytes(), limits.text_chars) }));
+        if let Some(refusal) = refused(answer, limits)? {
+            return Ok(Err(refusal));
         }
+    }
+    if let Some(refusal) = offer.map_or(Ok(None), |offer| preempt::ask(evaluator, script, offer, &host))? {
+        return Ok(Err(refusal));
     }
     let Some((score, line)) = &script.score else { return Ok(Ok(rank_score)) };
     match sandbox.core.score.call::<Value>((score, f64::from(*line), &script.input, &host)).map_err(fault)? {
@@ -350,6 +369,18 @@ fn judge_host(
         Value::Integer(score) => Ok(Ok(score as f64)),
         other => Err(Fault { line: *line, ..Fault::of(FaultKind::Shape, FILE, format!("score gave a {}", other.type_name())) }),
     }
+}
+
+/// What a yes-or-no function answered: nothing, or code, text, file, line.
+type Answer = (Option<LuaString>, Option<LuaString>, Option<LuaString>, Option<f64>);
+
+/// The refusal that an answer is.
+fn refused(answer: Answer, limits: &Limits) -> Result<Option<SiteRefusal>, Fault> {
+    let (Some(code), Some(text), Some(file), Some(line)) = answer else { return Ok(None) };
+    let rule = rule(&file, line);
+    let code =
+        checked_code(&code, limits).map_err(|text| Fault { line: rule.line, ..Fault::of(FaultKind::Shape, &rule.file, text) })?;
+    Ok(Some(SiteRefusal { rule, code, text: clean(&text.as_bytes(), limits.text_chars) }))
 }
 
 /// Chooses, checks the choice, tells what became of the hosts.
@@ -373,7 +404,7 @@ fn conclude(
     let Some(name) = choose(&best).cloned() else {
         let verdict = refusal::verdict(columns, field, input, candidates, evaluator.set.limits());
         let hosts = judgements(columns, field, input, candidates, explain, recorded);
-        return Ok(Placement { verdict, host: None, hosts });
+        return Ok(Placement { verdict, host: None, hosts, preempts: script.preempt.is_some() });
     };
     let chosen = columns.find(&name).and_then(|index| candidates.get(index));
     if !chosen.is_some_and(|candidate| candidate.host.name == name && capacity_filter(&input.request, candidate).is_none()) {
@@ -392,7 +423,7 @@ fn conclude(
         micros: 0,
     };
     let hosts = judgements(columns, field, input, candidates, explain, recorded);
-    Ok(Placement { verdict, host: Some(name), hosts })
+    Ok(Placement { verdict, host: Some(name), hosts, preempts: script.preempt.is_some() })
 }
 
 /// What became of the hosts: of all by name, or of the best few.

@@ -133,7 +133,7 @@ fn counted_text(
     let Some(candidate) = candidates.get(index as usize) else { return head };
     let why = match super::outcome(columns, field, input, candidate, index) {
         HostOutcome::Filtered { text, .. } => text,
-        HostOutcome::Scored(_) | HostOutcome::NotConsidered => return head,
+        HostOutcome::Scored(_) | HostOutcome::Displaces { .. } | HostOutcome::NotConsidered => return head,
     };
     format!("{head}; host `{}`: {why}", candidate.host.name)
 }

@@ -60,6 +60,7 @@ CREATE TABLE reservations (
     memory_mib    INTEGER NOT NULL,
     disk_gib      INTEGER NOT NULL,
     running       INTEGER NOT NULL,
+    preemptible   INTEGER NOT NULL,
     labels        TEXT NOT NULL,
     lease_from    INTEGER NOT NULL,
     lease_until   INTEGER,

@@ -151,7 +151,7 @@ pub fn spec() -> impl Strategy<Value = Spec> {
     (
         (text(), image_ref(), any::<[u64; 7]>(), disk_limits(), vec(data_disk(), 0..3), vec(nic(), 0..3)),
         (text(), text(), text(), vec(text(), 0..3), vec(grant(), 0..3), labels()),
-        (text(), end_action(), select(Target::ALL.to_vec()), option::of(host_name()), option::of(membership())),
+        (text(), end_action(), select(Target::ALL.to_vec()), option::of(host_name()), any::<bool>(), option::of(membership())),
     )
         .prop_map(
             |(
@@ -164,7 +164,7 @@ pub fn spec() -> impl Strategy<Value = Spec> {
                     nics,
                 ),
                 (operating_system, user_data, network_config, ssh_keys, access, labels),
-                (group, end_action, target, host, membership),
+                (group, end_action, target, host, preemptible, membership),
             )| Spec {
                 name,
                 image,
@@ -188,6 +188,7 @@ pub fn spec() -> impl Strategy<Value = Spec> {
                 end_action,
                 target,
                 host,
+                preemptible,
                 membership,
             },
         )
@@ -271,12 +272,12 @@ pub fn reservation() -> impl Strategy<Value = Reservation> {
     let small = (0_u64..100, 0_u64..100_000, 0_u64..1000);
     (
         (workspace_id(), text(), 0_u32..3, "[ab]", option::of(host_name()), option::of(host_name())),
-        (small, any::<bool>(), labels(), 0_u64..1 << 40, option::of(0_u64..1 << 40), 0_u64..9),
+        (small, any::<[bool; 2]>(), labels(), 0_u64..1 << 40, option::of(0_u64..1 << 40), 0_u64..9),
     )
         .prop_map(
             |(
                 (workspace, name, owner, group, host, also_on),
-                ((vcpus, memory_mib, disk_gib), running, labels, from, until, addresses),
+                ((vcpus, memory_mib, disk_gib), [running, preemptible], labels, from, until, addresses),
             )| {
                 Reservation {
                     workspace,
@@ -287,6 +288,7 @@ pub fn reservation() -> impl Strategy<Value = Reservation> {
                     also_on,
                     resources: Resources { vcpus, memory_mib, disk_gib },
                     running,
+                    preemptible,
                     labels,
                     lease_from: Timestamp(from),
                     lease_until: until.map(Timestamp),
@@ -451,7 +453,7 @@ fn request() -> impl Strategy<Value = Request> {
             vec(text(), 0..2),
             vec(grant(), 0..2),
             vec(network().prop_map(Arc::new), 0..2),
-            any::<u64>(),
+            any::<(u64, bool)>(),
             option::of(host_name()),
         ),
     )
@@ -459,7 +461,7 @@ fn request() -> impl Strategy<Value = Request> {
             |(
                 (verb, name, images, resources, duration_seconds, end_action),
                 (nics, labels, operating_system, group, target, host),
-                (backend, avoid, membership, needs, access, networks, addresses, leaves),
+                (backend, avoid, membership, needs, access, networks, (addresses, preemptible), leaves),
             )| Request {
                 verb,
                 name,
@@ -481,6 +483,7 @@ fn request() -> impl Strategy<Value = Request> {
                 networks,
                 addresses,
                 leaves,
+                preemptible,
             },
         )
 }
@@ -491,8 +494,10 @@ fn rule() -> impl Strategy<Value = Rule> {
 
 fn verdict() -> impl Strategy<Value = Verdict> {
     let kinds = vec![VerdictKind::Permit, VerdictKind::Deny, VerdictKind::Restrict, VerdictKind::Error];
-    let restriction = any::<(Option<u64>, Option<u64>, Option<u64>)>()
-        .prop_map(|(duration_seconds, memory_mib, vcpus)| Restriction { duration_seconds, memory_mib, vcpus });
+    let restriction =
+        any::<(Option<u64>, Option<u64>, Option<u64>, bool)>().prop_map(|(duration_seconds, memory_mib, vcpus, preemptible)| {
+            Restriction { duration_seconds, memory_mib, vcpus, preemptible }
+        });
     (text(), select(kinds), text(), text(), rule(), restriction, any::<u64>()).prop_map(
         |(policy, kind, code, text, rule, restriction, micros)| Verdict { policy, kind, code, text, rule, restriction, micros },
     )
@@ -506,6 +511,7 @@ fn judgement() -> impl Strategy<Value = HostJudgement> {
         (rule(), text(), text()).prop_map(|(rule, code, text)| HostOutcome::Filtered { rule, code, text }),
         prop_oneof![score, extremes].prop_map(HostOutcome::Scored),
         Just(HostOutcome::NotConsidered),
+        (-9.0..9.0, text()).prop_map(|(score, text)| HostOutcome::Displaces { score, text }),
     ];
     (host_name(), outcome).prop_map(|(host, outcome)| HostJudgement { host, outcome })
 }

@@ -79,7 +79,7 @@ pub(crate) struct Launch {
     /// Roles and what they are, as TOML
     #[arg(long, value_name = "FILE", required_unless_present = "role")]
     file: Option<PathBuf>,
-    /// A role: NAME=IMAGE, then count=, memory=, vcpus=, disk=, apart-from=, together-with= joined by commas; repeatable
+    /// A role: NAME=IMAGE, then count=, memory=, vcpus=, disk=, apart-from=, together-with=, preemptible joined by commas; repeatable
     #[arg(long, value_parser = role, value_name = "ROLE")]
     role: Vec<RoleArgs>,
     /// How long, for all [default: what the policies give]
@@ -195,7 +195,8 @@ async fn list(context: &Context) -> Result<()> {
 
 /// `head=debian-12,count=2,memory=1G`.
 fn role(text: &str) -> std::result::Result<RoleArgs, String> {
-    let form = "write NAME=IMAGE, then count=N, memory=SIZE, vcpus=N, disk=SIZE, apart-from=ROLE, together-with=ROLE";
+    let form =
+        "write NAME=IMAGE, then count=N, memory=SIZE, vcpus=N, disk=SIZE, apart-from=ROLE, together-with=ROLE, preemptible";
     let mut words = text.split(',');
     let (name, image) = words.next().and_then(|word| word.split_once('=')).ok_or(form)?;
     let mut role = RoleArgs::from([
@@ -204,6 +205,10 @@ fn role(text: &str) -> std::result::Result<RoleArgs, String> {
     ]);
     let mut lists: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for word in words {
+        if word == "preemptible" {
+            role.insert(keys::PREEMPTIBLE.to_owned(), Variant::from(true));
+            continue;
+        }
         let (key, value) = word.split_once('=').ok_or(form)?;
         let number = || value.parse::<u64>().map_err(|_| format!("`{word}` is not a whole number"));
         let (key, amount) = match key {

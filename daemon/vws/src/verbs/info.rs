@@ -48,6 +48,7 @@ fn text(workspace: &Record, description: &Record) -> String {
         ("memory", mib(workspace.number("memory_mib"))),
         ("disk", format!("{}G", workspace.number("disk_gib"))),
         ("lease", lease),
+        ("class", if workspace.flag("preemptible") { "pre-emptible" } else { "" }.to_owned()),
         ("labels", workspace.pairs("labels")),
         ("guest", spec.text("operating_system").to_owned()),
         (

@@ -91,6 +91,7 @@ fn spec_of(name: &str, mut keys: Keys) -> Result<(Spec, Access)> {
         spec.target = target;
     }
     spec.host = keys.text(keys::HOST).map(|host| HostName::parse(&host)).transpose()?;
+    spec.preemptible = keys.flag(keys::PREEMPTIBLE).unwrap_or(false);
     Ok((spec, access))
 }
 

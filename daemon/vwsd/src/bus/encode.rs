@@ -233,6 +233,9 @@ fn verdict(verdict: &Verdict) -> Map<'_> {
         ("vcpus", restriction.vcpus),
     ];
     map.extend(lowered.into_iter().filter_map(|(key, amount)| Some((key, amount?.into()))));
+    if restriction.preemptible {
+        map.insert("preemptible", true.into());
+    }
     map
 }
 
@@ -249,6 +252,11 @@ fn judgement(judgement: &HostJudgement) -> Map<'_> {
         HostOutcome::Scored(score) => {
             map.insert("outcome", "scored".into());
             map.insert("score", (*score).into());
+        }
+        HostOutcome::Displaces { score, text: who } => {
+            map.insert("outcome", "displaces".into());
+            map.insert("score", (*score).into());
+            map.insert("text", text(who));
         }
         HostOutcome::NotConsidered => {
             map.insert("outcome", "not-considered".into());
@@ -457,6 +465,7 @@ fn spec(spec: &Spec) -> Map<'_> {
         ("lease-seconds", spec.lease_seconds.into()),
         ("end-action", spec.end_action.name().into()),
         ("target", spec.target.name().into()),
+        ("preemptible", spec.preemptible.into()),
     ]);
     if let Some(host) = &spec.host {
         map.insert("host", host.as_str().into());

@@ -66,6 +66,7 @@ pub const PROPERTIES: &[Property<Workspace>] = &[
     Property { name: "Snapshots", get: |workspace| encode::snapshots(&workspace.snapshots) },
     Property { name: "Cluster", get: |workspace| text(workspace.spec.membership.as_ref().map_or("", |member| &member.cluster)) },
     Property { name: "Role", get: |workspace| text(workspace.spec.membership.as_ref().map_or("", |member| &member.role)) },
+    Property { name: "Preemptible", get: |workspace| workspace.spec.preemptible.into() },
     Property { name: "CreatedAt", get: |workspace| workspace.created_at.0.into() },
     Property { name: "ChangedAt", get: |workspace| workspace.changed_at.0.into() },
     Property { name: "Version", get: |workspace| workspace.version.into() },

@@ -48,6 +48,18 @@ pub struct ImportArgs {
 pub struct CreateArgs {
     /// Images to import first: those that the request named by path or URL.
     pub imports: Vec<ImportArgs>,
+    /// Who leaves its host first.
+    #[serde(default)]
+    pub room: Vec<RoomArgs>,
+}
+
+/// One that leaves a host to make room.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RoomArgs {
+    /// It, by id.
+    pub workspace: String,
+    /// The job by which it leaves, by id.
+    pub job: String,
 }
 
 /// Arguments of a stop job.
@@ -71,6 +83,9 @@ pub struct SerializeArgs {
 pub struct RestoreArgs {
     /// The bundle, by id.
     pub bundle: String,
+    /// Who leaves its host first.
+    #[serde(default)]
+    pub room: Vec<RoomArgs>,
 }
 
 /// Arguments of a resize job.
@@ -172,6 +187,9 @@ pub struct MigrateArgs {
     pub from_storage: String,
     /// The target's storage, as its probe named it.
     pub to_storage: String,
+    /// Who leaves the target first.
+    #[serde(default)]
+    pub room: Vec<RoomArgs>,
 }
 
 impl MigrateArgs {

@@ -1,4 +1,4 @@
-//! Create: import what was named by path or URL, bring images to the host, stage disks and seed, start.
+//! Create: import what was named by path or URL, wait for room if some have to leave first, bring images to the host, stage disks and seed, start.
 
 use super::args::CreateArgs;
 use super::document;
@@ -11,6 +11,7 @@ use vws_plugin_api::doc;
 /// The table.
 pub static STEPS: &[Step] = &[
     Step { name: "import", run: |run| Box::pin(import(run)), undo: Undo::By(|run| Box::pin(drop_imports(run))) },
+    Step { name: "room", run: |run| Box::pin(room(run)), undo: Undo::Nothing(super::room::NO_UNDO) },
     Step { name: "images", run: |run| Box::pin(images(run)), undo: Undo::Nothing("images on a host are a cache") },
     Step { name: "stage", run: |run| Box::pin(stage(run)), undo: Undo::By(|run| Box::pin(unstage(run))) },
     Step {
@@ -52,6 +53,11 @@ async fn drop_imports(run: &Run) -> Result<Effect, StepError> {
         edit.state(StateEvent::DestroyBegan, "create-failed", &why)?;
         edit.state(StateEvent::Destroyed, "create-failed", &why)
     }))
+}
+
+async fn room(run: &Run) -> Result<Effect, StepError> {
+    let args: CreateArgs = run.args()?;
+    super::room::made(run, &run.host()?, &args.room).await
 }
 
 async fn images(run: &Run) -> Result<Effect, StepError> {

@@ -16,6 +16,7 @@ use vws_plugin_api::doc::{self, MachineState, MachineStatus, MigrationOffer};
 /// The table.
 pub static STEPS: &[Step] = &[
     Step { name: "images", run: |run| Box::pin(images(run)), undo: Undo::By(|run| Box::pin(release(run))) },
+    Step { name: "room", run: |run| Box::pin(room(run)), undo: Undo::Nothing(super::room::NO_UNDO) },
     Step { name: "prepare", run: |run| Box::pin(prepare(run)), undo: Undo::By(|run| Box::pin(unprepare(run))) },
     Step { name: "migrate", run: |run| Box::pin(migrate(run)), undo: Undo::By(|run| Box::pin(settle(run))) },
     Step {
@@ -26,7 +27,7 @@ pub static STEPS: &[Step] = &[
 ];
 
 /// Index of `forget` in the table.
-const FORGET: u32 = 3;
+const FORGET: u32 = 4;
 /// What a plugin is given to join a migration that is at work before it is told to end it.
 const JOIN: Duration = Duration::from_millis(500);
 /// Pause before both hosts are looked at again.
@@ -72,6 +73,11 @@ impl Move {
     fn keeps_disks(&self, scratch: &Scratch) -> bool {
         self.args.shares_storage() || scratch.offer.as_ref().is_some_and(|offer| offer.shared)
     }
+}
+
+async fn room(run: &Run) -> Result<Effect, StepError> {
+    let Move { args, to, .. } = Move::of(run)?;
+    super::room::made(run, &to, &args.room).await
 }
 
 async fn images(run: &Run) -> Result<Effect, StepError> {

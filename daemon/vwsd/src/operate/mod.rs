@@ -23,6 +23,7 @@ mod power;
 mod probe;
 mod resize;
 mod restore;
+mod room;
 mod serialize;
 mod snapshot;
 mod stats;

@@ -17,6 +17,7 @@ use vws_plugin_api::doc;
 /// The table.
 pub static STEPS: &[Step] = &[
     Step { name: "verify", run: |run| Box::pin(verify(run)), undo: Undo::By(|run| Box::pin(back_to_bundle(run))) },
+    Step { name: "room", run: |run| Box::pin(room(run)), undo: Undo::Nothing(super::room::NO_UNDO) },
     Step { name: "images", run: |run| Box::pin(images(run)), undo: Undo::Nothing("images on a host are a cache") },
     Step { name: "import", run: |run| Box::pin(import(run)), undo: Undo::By(|run| Box::pin(remove(run))) },
     Step { name: "restore", run: |run| Box::pin(restore(run)), undo: Undo::Nothing("the undo of `import` removes the machine") },
@@ -50,6 +51,11 @@ async fn verified(run: &Run) -> Result<Vec<File>, StepError> {
 
 fn files_of(run: &Run, id: BundleId) -> Result<Vec<BundleFile>, StepError> {
     Ok(run.operate.core.read(|site| site.bundle(id).map(|bundle| bundle.files.clone())).ok_or_else(|| used_up(id))?)
+}
+
+async fn room(run: &Run) -> Result<Effect, StepError> {
+    let args: RestoreArgs = run.args()?;
+    super::room::made(run, &run.host()?, &args.room).await
 }
 
 async fn images(run: &Run) -> Result<Effect, StepError> {

@@ -9,7 +9,7 @@ use super::hosts::observed;
 use super::image::blocking;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use vws_domain::{Bundle, BundleId, Change, Error, StateEvent};
+use vws_domain::{Bundle, BundleId, Change, Error, PREEMPTER, StateEvent};
 use vws_plugin_api::doc;
 
 /// The table.
@@ -167,6 +167,12 @@ async fn leave(run: &Run) -> Result<Effect, StepError> {
             workspace.plugin_state.clear();
         });
         edit.job.message = format!("bundle {bundle}");
-        edit.state(StateEvent::Serialized, "requested", "in a bundle")
+        // Its owner finds it in a bundle, and shall find why.
+        let displaced =
+            edit.workspace.as_ref().filter(|_| edit.job.actor == PREEMPTER).map(|workspace| workspace.cause.text.clone());
+        match displaced {
+            Some(text) => edit.state(StateEvent::Serialized, "displaced", &text),
+            None => edit.state(StateEvent::Serialized, "requested", "in a bundle"),
+        }
     }))
 }

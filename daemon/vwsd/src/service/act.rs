@@ -5,13 +5,13 @@ use super::{Action, CallOptions, Service, WorkspaceChange, answered, digest_of, 
 use crate::admit::{self, Asked};
 use crate::change;
 use crate::core::{About, Tx};
-use crate::operate::args::{self, MigrateArgs, RestoreArgs, StopArgs};
+use crate::operate::args::{self, MigrateArgs, RestoreArgs, RoomArgs, StopArgs};
 use crate::operate::{NewJob, begin, serialize_job};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use vws_domain::{
-    Boot, Caller, Change, Error, ErrorKind, HostName, Image, ImageId, ImageState, Job, JobId, JobKind, Lease, Result, Site,
-    State, Timestamp, Verb, Visibility, Workspace, WorkspaceId,
+    Boot, Caller, Change, Error, ErrorKind, HostName, Image, ImageId, ImageState, Job, JobId, JobKind, Lease, PREEMPTER, Result,
+    Site, State, Timestamp, Verb, Visibility, Workspace, WorkspaceId,
 };
 use vws_plugin_api::doc;
 
@@ -189,7 +189,13 @@ fn needs_of_running(site: &Site, workspace: &Workspace) -> Vec<String> {
 ///
 /// # Errors
 /// Unsupported: its host cannot; InvalidState: it has not left another host completely.
-pub(super) fn migrate_job(site: &Site, workspace: &mut Workspace, to: Option<HostName>, mib_per_second: u64) -> Result<NewJob> {
+pub(super) fn migrate_job(
+    site: &Site,
+    workspace: &mut Workspace,
+    to: Option<HostName>,
+    mib_per_second: u64,
+    room: Vec<RoomArgs>,
+) -> Result<NewJob> {
     offered(site, workspace, "migrate")?;
     if let Some(other) = &workspace.also_on {
         return Err(denied(
@@ -211,6 +217,7 @@ pub(super) fn migrate_job(site: &Site, workspace: &mut Workspace, to: Option<Hos
         from: from.to_string(),
         to: to.to_string(),
         mib_per_second,
+        room,
     };
     workspace.also_on = Some(to);
     Ok(NewJob { kind: JobKind::Migrate, args: args::write(&args)? })
@@ -278,7 +285,8 @@ impl Service {
                     change::put_job(tx, running);
                 }
                 let mut next = workspace.as_ref().clone();
-                let new = new_job(tx, &mut next, kind, &action, judged.host.as_ref())?;
+                let room = super::displace::make_room(tx, &judged)?;
+                let new = new_job(tx, &mut next, kind, &action, judged.host.as_ref(), room)?;
                 if matches!(kind, JobKind::Start | JobKind::Restore) {
                     next.lease = lease_for_running(&next, tx.now, judged.request.duration_seconds);
                 }
@@ -548,6 +556,15 @@ impl Service {
                         "nothing is left to cancel",
                     ));
                 }
+                if job.actor == PREEMPTER && !caller.admin {
+                    return Err(Error::new(
+                        ErrorKind::AccessDenied,
+                        format!("job {id}"),
+                        "makes room for another's request; who is pre-emptible has agreed to that",
+                        "resume the workspace when there is room again, or ask an administrator",
+                    )
+                    .with_code("makes-room"));
+                }
                 if crate::operate::past_return(&job) {
                     return Err(Error::new(
                         ErrorKind::InvalidState,
@@ -591,13 +608,14 @@ fn new_job(
     kind: JobKind,
     action: &Action,
     host: Option<&HostName>,
+    room: Vec<RoomArgs>,
 ) -> Result<NewJob> {
     match (kind, action) {
         (JobKind::Stop, Action::Stop { guest_timeout_ms }) => {
             Ok(NewJob { kind, args: args::write(&StopArgs { guest_timeout_ms: *guest_timeout_ms })? })
         }
         (JobKind::Migrate, Action::Migrate { mib_per_second, .. }) => {
-            migrate_job(tx.site, workspace, host.cloned(), *mib_per_second)
+            migrate_job(tx.site, workspace, host.cloned(), *mib_per_second, room)
         }
         (JobKind::Serialize, _) => {
             offered(tx.site, workspace, "serialize")?;
@@ -609,7 +627,7 @@ fn new_job(
         }
         (JobKind::Restore, _) => {
             let bundle = workspace.bundle.ok_or_else(|| Error::internal(workspace.object(), "is serialized without a bundle"))?;
-            Ok(NewJob { kind, args: args::write(&RestoreArgs { bundle: bundle.to_string() })? })
+            Ok(NewJob { kind, args: args::write(&RestoreArgs { bundle: bundle.to_string(), room })? })
         }
         _ => Ok(NewJob { kind, args: "{}".to_owned() }),
     }

@@ -77,7 +77,13 @@ impl Service {
                 })?;
                 // One lease for all: the shortest that the policies gave one of them.
                 if !endless {
-                    tx.edit_workspaces(|workspace| workspace.lease.until = shortest);
+                    let member = |id| launched.iter().any(|launched| launched.workspace == id);
+                    tx.edit_workspaces(|workspace| {
+                        // Not that of those who make room.
+                        if member(workspace.id) {
+                            workspace.lease.until = shortest;
+                        }
+                    });
                 }
                 let job = JobId(tx.id());
                 let args = ClusterArgs {

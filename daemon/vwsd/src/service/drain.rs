@@ -45,11 +45,14 @@ impl Mover for Moves {
                 let bundle =
                     workspace.bundle.ok_or_else(|| Error::internal(workspace.object(), "is serialized without a bundle"))?;
                 next.host = judged.host;
-                NewJob { kind: JobKind::Restore, args: args::write(&RestoreArgs { bundle: bundle.to_string() })? }
+                NewJob {
+                    kind: JobKind::Restore,
+                    args: args::write(&RestoreArgs { bundle: bundle.to_string(), room: Vec::new() })?,
+                }
             }
             (_, Way::Live) => {
                 let judged = admit::gate(tx, &self.policies, act::ask(tx.site, &caller, workspace, Verb::Migrate, None, None)?)?;
-                act::migrate_job(tx.site, &mut next, judged.host, 0)?
+                act::migrate_job(tx.site, &mut next, judged.host, 0, Vec::new())?
             }
             (_, Way::Bundle | Way::Store) => {
                 if way == Way::Bundle {

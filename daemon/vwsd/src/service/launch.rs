@@ -266,7 +266,8 @@ pub(super) fn admit_one(
     spec.lease_seconds = duration;
     // With their MACs and addresses.
     spec.nics.clone_from(&judged.request.nics);
-    let mut create = CreateArgs::default();
+    spec.preemptible = judged.request.preemptible;
+    let mut create = CreateArgs { imports: Vec::new(), room: super::displace::make_room(tx, &judged)? };
     for (image, source) in prepared.new {
         create.imports.push(ImportArgs {
             image: image.id.to_string(),

@@ -7,6 +7,7 @@ mod act;
 mod backup;
 mod bundles;
 mod cluster;
+mod displace;
 mod drain;
 mod hosts;
 mod images;
