@@ -564,6 +564,7 @@ mod tests {
             ("group", "physics".into()),
             ("lease-seconds", 600_u64.into()),
             ("end-action", "serialize".into()),
+            ("preemptible", true.into()),
             ("target", "paused".into()),
             ("host", "node-1".into()),
             ("x-mine", true.into()),
@@ -588,6 +589,7 @@ mod tests {
         assert_eq!(spec.labels, labels.into_iter().collect());
         assert_eq!((spec.group.as_str(), spec.lease_seconds), ("physics", 600));
         assert_eq!((spec.end_action, spec.target), (EndAction::Serialize, Target::Paused));
+        assert!(spec.preemptible);
         assert_eq!(spec.host.map(|host| host.to_string()).as_deref(), Some("node-1"));
     }
 
