@@ -1,5 +1,7 @@
 //! One Luau state at work: a question in, a verdict out. Whatever goes wrong in between is a refusal.
 
+use crate::coverage::Coverage;
+use crate::facts::Question;
 use crate::fault::Fault;
 use crate::placement::{Columns, Placement};
 use crate::set::{PolicySet, Scripts};
@@ -15,6 +17,8 @@ pub struct Evaluator {
     pub(crate) generation: u64,
     pub(crate) scripts: Scripts,
     pub(crate) columns: Columns,
+    /// What went wrong in the last decision, if anything did.
+    pub(crate) fault: Option<Fault>,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -25,7 +29,7 @@ impl std::fmt::Debug for Evaluator {
 
 impl Evaluator {
     pub(crate) fn new(set: Arc<PolicySet>, generation: u64, scripts: Scripts) -> Self {
-        Self { set, generation, scripts, columns: Columns::default() }
+        Self { set, generation, scripts, columns: Columns::default(), fault: None }
     }
 
     /// The set it judges by.
@@ -64,6 +68,7 @@ impl Evaluator {
     /// Asks placement.lua: which of the candidates, if any. With `explain` every host's fate is told, otherwise the best few.
     pub fn placement(&mut self, input: &PlacementInput, candidates: &[Candidate], explain: bool) -> Placement {
         let start = self.scripts.sandbox.budget.start();
+        self.fault = None;
         let mut placement = crate::placement::decide(self, input, candidates, explain);
         self.scripts.sandbox.tidy();
         placement.verdict.micros = micros_since(start);
@@ -74,6 +79,7 @@ impl Evaluator {
     /// `first` is what it answered; it is the answer still when none of them is taken.
     pub fn displacement(&mut self, input: &PlacementInput, offers: Vec<Offer>, first: Verdict, explain: bool) -> Placement {
         let start = self.scripts.sandbox.budget.start();
+        self.fault = None;
         let micros = first.micros;
         let mut placement = crate::placement::displace(self, input, offers, first, explain);
         self.scripts.sandbox.tidy();
@@ -81,14 +87,44 @@ impl Evaluator {
         placement
     }
 
+    /// Asks what the question is for. Access and quota answer without a host; placement is asked to explain.
+    pub fn answer(&mut self, question: &Question) -> Placement {
+        let alone = |verdict| Placement { verdict, host: None, hosts: Vec::new(), preempts: false };
+        match question {
+            Question::Access(input) => alone(self.access(input)),
+            Question::Quota(input) => alone(self.quota(input)),
+            Question::Placement(input, candidates) => self.placement(input, candidates, true),
+        }
+    }
+
+    /// Bytes that its Luau state holds.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.scripts.sandbox.lua.used_memory()
+    }
+
+    /// How often each line of the set ran in this evaluator; empty unless the set counts.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        if self.set.counts() { self.scripts.coverage() } else { Coverage::default() }
+    }
+
+    /// The refusal that a failure is.
+    pub(crate) fn refusal(&mut self, policy: &str, fault: Fault) -> Verdict {
+        let verdict = from_fault(policy, &fault, self.generation);
+        self.fault = Some(fault);
+        verdict
+    }
+
     fn judge(&mut self, policy: &str, document: impl Fn(&Scripts) -> mlua::Result<Table>) -> Verdict {
         let start = self.scripts.sandbox.budget.start();
+        self.fault = None;
         let mut verdict = match self.opened(policy, document) {
             Ok(opened) => match from_opened(policy, &opened, &self.set.limits().clone()) {
                 Ok(verdict) => verdict,
-                Err(fault) => from_fault(policy, &fault, self.generation),
+                Err(fault) => self.refusal(policy, fault),
             },
-            Err(fault) => from_fault(policy, &fault, self.generation),
+            Err(fault) => self.refusal(policy, fault),
         };
         self.scripts.sandbox.tidy();
         verdict.micros = micros_since(start);

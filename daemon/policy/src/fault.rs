@@ -56,6 +56,11 @@ impl Fault {
     pub(crate) fn from_lua(error: &Error, file: &str, sources: &Sources, text_chars: usize) -> Self {
         let (kind, message) = message_of(error);
         let message = message.split("\nstack traceback:").next().unwrap_or_default();
+        // The prelude's mark of an answer that is no answer.
+        let (kind, message) = match message.strip_prefix('\u{1}') {
+            Some(message) => (FaultKind::Shape, message),
+            None => (kind, message),
+        };
         // An error that is not a text shows as its address, which differs from run to run.
         let message = match message.split_once(": 0x") {
             Some((kind @ ("table" | "function" | "userdata" | "thread"), _)) => &format!("raised a {kind}, a text is needed"),

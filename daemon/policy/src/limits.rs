@@ -41,6 +41,26 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Every limit by name, with its unit in the name: what it is, and what it is by default.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64, u64)> {
+        let rows = |limits: &Self| {
+            [
+                ("deadline_ms", u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX)),
+                ("memory_kib", limits.memory_bytes as u64 / 1024),
+                ("text_characters", limits.text_chars as u64),
+                ("code_characters", limits.code_chars as u64),
+                ("hosts_considered", limits.consider as u64),
+                ("ranking_terms", limits.terms as u64),
+                ("placements_shown", limits.placements as u64),
+                ("hosts_recorded", limits.recorded_hosts as u64),
+            ]
+        };
+        rows(self).into_iter().zip(rows(&Self::default())).map(|((name, is), (_, default))| (name, is, default)).collect()
+    }
+}
+
 /// The limits of a policy folder.
 pub mod source_limits {
     /// Files of one set.

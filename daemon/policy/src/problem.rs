@@ -1,6 +1,7 @@
 //! What is wrong with a policy set: file, line, the line itself, and what to do.
 
 use std::fmt;
+use std::ops::Range;
 
 /// One thing that is wrong with a policy set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +11,7 @@ pub struct Problem {
     /// The line, from 1; 0 when unknown.
     pub line: u32,
     /// A stable code: `missing-file`, `unreadable`, `not-text`, `too-large`, `too-many-files`, `syntax`, `runtime`, `shape`,
-    /// `deadline`, `memory`, `state`.
+    /// `deadline`, `memory`, `state`, `outside`, `unknown-field`, `unknown-global`.
     pub code: String,
     /// What is wrong.
     pub text: String,
@@ -32,31 +33,28 @@ impl Problem {
         }
     }
 
-    /// Several lines for a terminal: the problem, the source line with carets under it, the help.
+    /// The bytes of `source` that it is about: the word that the text names, if it stands there, else the line without its margins.
     #[must_use]
-    pub fn render(&self) -> String {
-        let mut out = format!("policy::{}\n  × {}\n", self.code, self.text);
-        if self.line == 0 {
-            out.push_str(&format!("   ╭─[{}]\n   ╰────\n", self.file));
-        } else {
-            let number = self.line.to_string();
-            let gutter = " ".repeat(number.len());
-            // A tab would shift the carets: shown as four spaces.
-            let source = self.source.replace('\t', "    ");
-            let indent = source.chars().take_while(|c| *c == ' ').count();
-            let width = source.trim().chars().count().max(1);
-            out.push_str(&format!(
-                " {gutter} ╭─[{}:{number}]\n {number} │ {source}\n {gutter} · {}{}\n {gutter} ╰────\n",
-                self.file,
-                " ".repeat(indent),
-                "^".repeat(width),
-            ));
+    pub fn span(&self) -> Range<usize> {
+        let named = self.text.split(['`', '\'']).skip(1).step_by(2).filter(|word| !word.is_empty());
+        for word in named {
+            if let Some(at) = word_in(&self.source, word) {
+                return at..at + word.len();
+            }
         }
-        if !self.help.is_empty() {
-            out.push_str(&format!("  help: {}\n", self.help));
-        }
-        out
+        let trimmed = self.source.trim();
+        let start = self.source.len() - self.source.trim_start().len();
+        start..start + trimmed.len()
     }
+}
+
+/// Where the word stands as a word.
+fn word_in(line: &str, word: &str) -> Option<usize> {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    line.match_indices(word).map(|(at, _)| at).find(|at| {
+        let (before, after) = (line.get(..*at), line.get(at + word.len()..));
+        !part(before.and_then(|text| text.chars().next_back())) && !part(after.and_then(|text| text.chars().next()))
+    })
 }
 
 /// One line: "`quota.lua:12: text`".
@@ -71,3 +69,20 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::Problem;
+
+    #[test]
+    fn a_problem_points_at_the_word_that_it_names() {
+        let at = |source: &str, text: &str| {
+            let problem = Problem { source: source.to_owned(), ..Problem::new("quota.lua", "runtime", text, "") };
+            source[problem.span()].to_owned()
+        };
+        assert_eq!(at("\tlocal x = memory.memroy", "unknown field `memroy` of request; did you mean `memory`?"), "memroy");
+        assert_eq!(at("  return x.cpus", "attempt to index nil with 'cpus'"), "cpus");
+        assert_eq!(at("  local ö = 1 + y  ", "attempt to perform arithmetic"), "local ö = 1 + y");
+        assert_eq!(at("", "nothing"), "");
+    }
+}

@@ -3,6 +3,7 @@
 //! The allow list is the only list: whatever a later Luau or mlua adds is absent until somebody writes it down here.
 
 use crate::limits::Limits;
+use crate::schema::DOCUMENTS;
 use crate::suggest;
 use mlua::chunk::{ChunkMode, Compiler};
 use mlua::{Function, Lua, LuaOptions, LuaString, StdLib, Table, Value, VmState};
@@ -68,8 +69,9 @@ const LIBRARIES: [(&str, &[&str]); 5] = [
 ];
 
 /// The compiler of policy text. Our replacements of built-in functions must not be short-cut.
-pub(crate) fn compiler() -> Compiler {
-    Compiler::new().set_optimization_level(1).set_debug_level(1).set_disabled_builtins([
+/// With `counting`, how often each line ran can be asked afterwards.
+pub(crate) fn compiler(counting: bool) -> Compiler {
+    Compiler::new().set_optimization_level(1).set_debug_level(1).set_coverage_level(u8::from(counting)).set_disabled_builtins([
         "pcall",
         "xpcall",
         "tostring",
@@ -84,7 +86,10 @@ pub(crate) fn compiler() -> Compiler {
 /// a fiftieth and the question comes at every call and every turn of a loop.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    allowed_ns: u64,
+    /// Processor time of a decision.
+    usual_ns: u64,
+    /// Processor time of the present one.
+    allowed_ns: AtomicU64,
     /// Wall time before which the deadline cannot have passed.
     look_at_ns: AtomicU64,
     /// Processor time at which the decision began.
@@ -102,15 +107,40 @@ fn read(clock: ClockId) -> u64 {
     part(time.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec))
 }
 
+/// Processor time of this thread since the start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch(u64);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self(read(ClockId::ThreadCPUTime))
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        Duration::from_nanos(read(ClockId::ThreadCPUTime).saturating_sub(self.0))
+    }
+}
+
 impl Budget {
     fn new(allowed: Duration) -> Self {
-        Self { allowed_ns: nanoseconds(allowed), look_at_ns: AtomicU64::new(u64::MAX), began_ns: AtomicU64::new(0) }
+        let usual_ns = nanoseconds(allowed);
+        Self { usual_ns, allowed_ns: AtomicU64::new(usual_ns), look_at_ns: AtomicU64::new(u64::MAX), began_ns: AtomicU64::new(0) }
     }
 
     /// Starts the clock of a decision; the same thread must ask [`Budget::over`].
     pub(crate) fn start(&self) -> Instant {
+        self.begin(self.usual_ns)
+    }
+
+    /// The same for something that may take longer than a decision.
+    pub(crate) fn start_with(&self, allowed: Duration) -> Instant {
+        self.begin(nanoseconds(allowed))
+    }
+
+    fn begin(&self, allowed_ns: u64) -> Instant {
+        self.allowed_ns.store(allowed_ns, Ordering::Relaxed);
         self.began_ns.store(read(ClockId::ThreadCPUTime), Ordering::Relaxed);
-        self.look_at_ns.store(read(ClockId::MonotonicCoarse).saturating_add(self.allowed_ns), Ordering::Relaxed);
+        self.look_at_ns.store(read(ClockId::MonotonicCoarse).saturating_add(allowed_ns), Ordering::Relaxed);
         Instant::now()
     }
 
@@ -123,10 +153,11 @@ impl Budget {
     #[cold]
     fn over_indeed(&self, now: u64) -> bool {
         let used = read(ClockId::ThreadCPUTime).saturating_sub(self.began_ns.load(Ordering::Relaxed));
-        if used > self.allowed_ns {
+        let allowed = self.allowed_ns.load(Ordering::Relaxed);
+        if used > allowed {
             return true;
         }
-        self.look_at_ns.store(now.saturating_add(self.allowed_ns - used), Ordering::Relaxed);
+        self.look_at_ns.store(now.saturating_add(allowed - used), Ordering::Relaxed);
         false
     }
 }
@@ -218,7 +249,8 @@ impl Sandbox {
         })?;
         // Level 2 would inline: error levels and lines would name the prelude instead of the script.
         let bytecode = Compiler::new().set_optimization_level(1).compile(include_str!("prelude.luau"))?;
-        let core: Table = lua.load(bytecode).set_mode(ChunkMode::Binary).set_name("=prelude").call((line_of, suggest))?;
+        let core: Table =
+            lua.load(bytecode).set_mode(ChunkMode::Binary).set_name("=prelude").call((line_of, suggest, schema(&lua)?))?;
         install(&globals, core.raw_get("globals")?)?;
         let mut names = Vec::new();
         for pair in globals.pairs::<String, Value>() {
@@ -285,6 +317,18 @@ impl Sandbox {
     }
 }
 
+/// The documents' nouns and fields as the prelude wants them.
+fn schema(lua: &Lua) -> mlua::Result<Table> {
+    let all = lua.create_table()?;
+    for document in DOCUMENTS {
+        let one = lua.create_table()?;
+        one.raw_set("noun", document.noun)?;
+        one.raw_set("fields", lua.create_sequence_from(document.names())?)?;
+        all.raw_set(document.key, one)?;
+    }
+    Ok(all)
+}
+
 fn prune(globals: &Table) -> mlua::Result<()> {
     let mut gone: Vec<LuaString> = Vec::new();
     for pair in globals.pairs::<LuaString, Value>() {
@@ -322,7 +366,13 @@ fn install(globals: &Table, ours: Table) -> mlua::Result<()> {
         globals.raw_set(name, ours.raw_get::<Function>(name)?)?;
     }
     // `("%s"):format(x)` and interpolated strings find it here as well: the strings' metatable points to this table.
-    globals.raw_get::<Table>("string")?.raw_set("format", ours.raw_get::<Function>("format")?)
+    for (library, members) in [("string", &["format", "find", "split"][..]), ("table", &["move", "sort"])] {
+        let (theirs, ours) = (globals.raw_get::<Table>(library)?, ours.raw_get::<Table>(library)?);
+        for member in members {
+            theirs.raw_set(*member, ours.raw_get::<Function>(*member)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Called by the virtual machine at every call, every loop's back edge and within pattern matching. Once the deadline has

@@ -1,6 +1,7 @@
 //! A policy set: compiled once, checked once, shared by evaluators, never changed.
 
 use crate::POLICIES;
+use crate::coverage::Coverage;
 use crate::evaluator::Evaluator;
 use crate::fault::{Fault, FaultKind};
 use crate::limits::Limits;
@@ -21,6 +22,7 @@ pub struct PolicySet {
     hash: PolicyHash,
     /// File name to what our compiler made of it.
     bytecode: BTreeMap<String, Vec<u8>>,
+    counting: bool,
 }
 
 impl PolicySet {
@@ -30,6 +32,18 @@ impl PolicySet {
     /// Every problem found: a policy that is missing, a line that does not compile, a chunk that fails, a table without its
     /// function.
     pub fn load(sources: Sources, limits: Limits) -> Result<Self, Vec<Problem>> {
+        Self::compile(sources, limits, false)
+    }
+
+    /// The same for a set whose evaluators count which lines ran (see [`Evaluator::coverage`]). It judges the same, a little slower.
+    ///
+    /// # Errors
+    /// Those of [`PolicySet::load`].
+    pub fn load_counting(sources: Sources, limits: Limits) -> Result<Self, Vec<Problem>> {
+        Self::compile(sources, limits, true)
+    }
+
+    fn compile(sources: Sources, limits: Limits, counting: bool) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut bytecode = BTreeMap::new();
         for policy in POLICIES {
@@ -43,7 +57,7 @@ impl PolicySet {
                 ));
             }
         }
-        let compiler = compiler();
+        let compiler = compiler(counting);
         for (file, text) in &sources.files {
             match compiler.compile(text) {
                 Ok(code) => {
@@ -52,7 +66,7 @@ impl PolicySet {
                 Err(error) => problems.push(syntax(file, &error, &sources, &limits)),
             }
         }
-        let set = Self { hash: sources.hash(), sources, limits, bytecode };
+        let set = Self { hash: sources.hash(), sources, limits, bytecode, counting };
         problems.extend(set.check());
         if problems.is_empty() { Ok(set) } else { Err(problems) }
     }
@@ -123,6 +137,12 @@ impl PolicySet {
         Ok(Evaluator::new(Arc::clone(self), generation, scripts))
     }
 
+    /// Whether its evaluators count which lines ran.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.counting
+    }
+
     /// What an error of a script is about.
     pub(crate) fn fault(&self, error: &mlua::Error, file: &str) -> Fault {
         let mut fault = Fault::from_lua(error, file, &self.sources, self.limits.text_chars);
@@ -142,7 +162,7 @@ impl PolicySet {
     }
 }
 
-fn syntax(file: &str, error: &mlua::Error, sources: &Sources, limits: &Limits) -> Problem {
+pub(crate) fn syntax(file: &str, error: &mlua::Error, sources: &Sources, limits: &Limits) -> Problem {
     let mut fault = Fault::from_lua(error, file, sources, limits.text_chars);
     fault.kind = FaultKind::Syntax;
     // The compiler's messages begin with the line: "12: expected ..." (the name of the chunk is not known to it).
@@ -154,6 +174,26 @@ fn syntax(file: &str, error: &mlua::Error, sources: &Sources, limits: &Limits) -
         fault.text = text.trim().to_owned();
     }
     fault.problem(sources)
+}
+
+/// The file of the script that called the function that runs.
+fn asking_file(lua: &mlua::Lua) -> String {
+    let mut level = 1;
+    while let Some(found) = lua.inspect_stack(level, |frame| {
+        let file = frame.source().short_src.unwrap_or_default().into_owned();
+        (frame.current_line().is_some_and(|line| line > 0) && file != "prelude").then_some(file)
+    }) {
+        if let Some(file) = found {
+            return file;
+        }
+        level += 1;
+    }
+    String::new()
+}
+
+/// `rest` in the folder that `file` is in.
+fn beside(file: &str, rest: &str) -> String {
+    file.rsplit_once('/').map_or_else(|| rest.to_owned(), |(folder, _)| format!("{folder}/{rest}"))
 }
 
 /// A sandbox with the set's chunks loaded.
@@ -196,6 +236,11 @@ impl Scripts {
         let Some(chunk) = self.policies.get(policy) else {
             return Err(mlua::Error::runtime(format!("{policy}.lua: is not part of the set")));
         };
+        self.ready(chunk)
+    }
+
+    /// A chunk over fresh globals, with a `require` that knows nothing from before.
+    pub(crate) fn ready(&self, chunk: &Function) -> mlua::Result<Function> {
         let (main, environment) = self.sandbox.fresh(chunk)?;
         if !self.modules.is_empty() {
             self.give_require(&environment)?;
@@ -203,13 +248,41 @@ impl Scripts {
         Ok(main)
     }
 
-    /// `require("lib/x")`: another file of the set, run once per decision, over the same globals.
+    /// How often each line ran.
+    pub(crate) fn coverage(&self) -> Coverage {
+        let mut coverage = Coverage::default();
+        let policies = self.policies.iter().map(|(name, chunk)| (*name, chunk));
+        for (name, chunk) in policies.chain(self.modules.iter().map(|(name, chunk)| (name.as_str(), chunk))) {
+            chunk.coverage(|info| {
+                for (line, hits) in (0_u32..).zip(&info.hits) {
+                    if let Ok(hits) = u64::try_from(*hits) {
+                        coverage.add(&format!("{name}.lua"), line, hits);
+                    }
+                }
+            });
+        }
+        coverage
+    }
+
+    /// `require("lib/x")`: another file of the set, run once per decision, over the same globals. A name that begins with `./` is
+    /// relative to the file that asks.
     fn give_require(&self, environment: &Table) -> mlua::Result<()> {
         let modules = Arc::clone(&self.modules);
         let loaded = self.sandbox.lua.create_table()?;
         let globals = environment.clone();
-        let require = self.sandbox.lua.create_function(move |_, name: mlua::LuaString| {
-            let name = name.to_string_lossy();
+        let require = self.sandbox.lua.create_function(move |lua, asked: mlua::LuaString| {
+            let asked = asked.to_string_lossy();
+            let name = match asked.strip_prefix("./") {
+                Some(rest) => beside(&asking_file(lua), rest),
+                None => asked,
+            };
+            if name.starts_with('/') || name.split('/').any(|part| part == ".." || part == ".") {
+                let text = format!(
+                    "require: `{}` leads out of the policy folder; files of the folder alone are there",
+                    vws_domain::shown(&name)
+                );
+                return Err(mlua::Error::runtime(text));
+            }
             match loaded.raw_get::<mlua::Value>(name.as_str())? {
                 mlua::Value::Nil => {}
                 mlua::Value::Boolean(false) => {

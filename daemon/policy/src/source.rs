@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use vws_domain::PolicyHash;
 
 /// The text of a policy set.
@@ -18,19 +18,30 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads `*.lua` of the folder and of its `lib/` folder, through symbolic links. Hidden files (an editor's locks) and
+    /// Reads `*.lua` of the folder and of its `lib/` folder. The three policies may be links to anywhere, modules within the folder. Hidden files (an editor's locks) and
     /// `*_test.lua` (the site's own tests) are not part of the set.
     ///
     /// # Errors
     /// Every problem found, not only the first: a file that cannot be read, is not UTF-8, or a limit of
     /// [`source_limits`] that is exceeded.
     pub fn read_dir(dir: &Path) -> Result<Self, Vec<Problem>> {
-        let mut reader = Reader { sources: Self::default(), problems: Vec::new(), bytes: 0 };
+        let mut reader =
+            Reader { sources: Self::default(), problems: Vec::new(), bytes: 0, tests: false, root: dir.canonicalize().ok() };
         reader.folder(dir, "");
         let lib = dir.join("lib");
         if lib.is_dir() {
             reader.folder(&lib, "lib/");
         }
+        if reader.problems.is_empty() { Ok(reader.sources) } else { Err(reader.problems) }
+    }
+
+    /// Reads the folder's tests: `*_test.lua` beside the policies. They are no part of the set and of its hash.
+    ///
+    /// # Errors
+    /// Those of [`Sources::read_dir`].
+    pub fn read_tests(dir: &Path) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader { sources: Self::default(), problems: Vec::new(), bytes: 0, tests: true, root: None };
+        reader.folder(dir, "");
         if reader.problems.is_empty() { Ok(reader.sources) } else { Err(reader.problems) }
     }
 
@@ -64,6 +75,10 @@ struct Reader {
     sources: Sources,
     problems: Vec<Problem>,
     bytes: usize,
+    /// Whether the tests are read, or the set.
+    tests: bool,
+    /// Where the folder really is.
+    root: Option<PathBuf>,
 }
 
 impl Reader {
@@ -98,13 +113,30 @@ impl Reader {
         names.sort();
         for name in names {
             let Some(text) = name.to_str() else { continue };
-            if text.ends_with(".lua") && !text.ends_with("_test.lua") && !text.starts_with('.') {
+            if text.ends_with(".lua") && text.ends_with("_test.lua") == self.tests && !text.starts_with('.') {
                 self.file(&dir.join(&name), &format!("{prefix}{text}"));
             }
         }
     }
 
+    /// Whether a link leads a module out of the folder. The three policies may lie elsewhere: who made their links made the set.
+    fn leads_out(&self, path: &Path, name: &str) -> bool {
+        let policy = crate::POLICIES.iter().any(|policy| name.strip_suffix(".lua") == Some(policy));
+        let (Some(root), Ok(real)) = (&self.root, path.canonicalize()) else { return false };
+        !policy && !real.starts_with(root)
+    }
+
     fn file(&mut self, path: &Path, name: &str) {
+        if self.leads_out(path, name) {
+            let text = "is a link that leads out of the policy folder".to_owned();
+            self.problem(
+                name,
+                "outside",
+                text,
+                "put the file into the folder; only access.lua, quota.lua and placement.lua may be links to elsewhere",
+            );
+            return;
+        }
         if self.sources.files.len() >= source_limits::FILES {
             if !self.problems.iter().any(|problem| problem.code == "too-many-files") {
                 let text = format!("the set has more than {} files", source_limits::FILES);

@@ -2,10 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 mod common;
 use common::*;
+use std::sync::Arc;
 use vws_domain::*;
-use vws_policy::Limits;
+use vws_policy::{Limits, PolicySet, Sources, run_tests};
 
+/// Every block but that of a test file.
 fn blocks() -> Vec<String> {
+    all_blocks().into_iter().filter(|block| !block.starts_with("-- quota_test.lua")).collect()
+}
+
+fn all_blocks() -> Vec<String> {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/README.md")).unwrap();
     text.split("```lua\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
@@ -74,4 +80,14 @@ fn every_recipe_bites() {
         let bites = kinds.iter().any(|kind| matches!(kind, VerdictKind::Deny | VerdictKind::Restrict));
         assert!(bites, "{block}: {kinds:?}");
     }
+}
+
+#[test]
+fn the_example_of_a_test_passes() {
+    let tests: Vec<String> = all_blocks().into_iter().filter(|block| block.starts_with("-- quota_test.lua")).collect();
+    assert_eq!(tests.len(), 1);
+    let set = Arc::new(PolicySet::load(shipped(), Limits::default()).unwrap());
+    let files = [("quota_test.lua".to_owned(), tests[0].clone())].into();
+    let report = run_tests(&set, &Sources { files }, None);
+    assert!(report.good() && report.results.len() == 1, "{report:#?}");
 }

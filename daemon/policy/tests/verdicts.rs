@@ -40,7 +40,7 @@ fn a_verdict_from_a_module_names_the_module() {
 #[test]
 fn wrong_answers_are_refusals_that_say_what_came() {
     for (body, part) in [
-        ("", "access.lua: decide gave nothing; give back what permit(), deny() or restrict{} made"),
+        ("", "access.lua:1: decide gave nothing; give back what permit(), deny() or restrict{} made"),
         ("return true", "decide gave a boolean"),
         ("return 'permit'", "decide gave a string"),
         ("return { kind = 0, code = 'x', text = '' }", "decide gave a table"),

@@ -124,7 +124,7 @@ pub(crate) enum Verb {
     /// Networks: list, show, add, change, enable, disable, remove
     #[command(subcommand)]
     Network(verbs::network::Network),
-    /// Policies: status, reload, check
+    /// Policies: status, reload; check, test, eval, new (without a daemon)
     #[command(subcommand)]
     Policy(verbs::policy::Policy),
     /// Backends: list

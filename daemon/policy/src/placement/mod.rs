@@ -21,7 +21,7 @@ pub(crate) use rank::conditions;
 use crate::evaluator::Evaluator;
 use crate::fault::{Fault, FaultKind};
 use crate::limits::Limits;
-use crate::verdict::{checked_code, clean, from_fault, rule};
+use crate::verdict::{checked_code, clean, rule};
 use columns::Fate;
 use mlua::{Function, LuaString, Table, Value};
 use rank::Condition;
@@ -105,12 +105,9 @@ pub(crate) struct Field {
 pub(crate) fn decide(evaluator: &mut Evaluator, input: &PlacementInput, candidates: &[Candidate], explain: bool) -> Placement {
     match attempt(evaluator, input, candidates, explain) {
         Ok(placement) => placement,
-        Err(fault) => Placement {
-            verdict: from_fault("placement", &fault, evaluator.generation),
-            host: None,
-            hosts: Vec::new(),
-            preempts: false,
-        },
+        Err(fault) => {
+            Placement { verdict: evaluator.refusal("placement", fault), host: None, hosts: Vec::new(), preempts: false }
+        }
     }
 }
 

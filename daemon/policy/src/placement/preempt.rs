@@ -6,7 +6,7 @@ use super::{Answer, Field, Placement, Script, SiteRefusal, bring_forward, judgem
 use crate::evaluator::Evaluator;
 use crate::fault::Fault;
 use crate::placement::columns::Columns;
-use crate::verdict::{clean, from_fault};
+use crate::verdict::clean;
 use mlua::{Function, Table, Value};
 use vws_domain::{Caller, Candidate, HostOutcome, Offer, PlacementInput, Restriction, Rule, Verdict, VerdictKind};
 
@@ -59,7 +59,7 @@ pub(super) fn ask(evaluator: &Evaluator, script: &Script, offer: &Offer, host: &
 /// Which of the offers, if any: the best by the site's ranking, ties to that with the fewest victims, then by name. `first` is the
 /// refusal that the hosts as they are met with.
 pub(crate) fn displace(
-    evaluator: &Evaluator,
+    evaluator: &mut Evaluator,
     input: &PlacementInput,
     mut offers: Vec<Offer>,
     first: Verdict,
@@ -71,12 +71,9 @@ pub(crate) fn displace(
     let mut columns = Columns::default();
     match search(evaluator, &mut columns, input, &candidates, &offers, explain) {
         Ok((script, field)) => conclude(evaluator, &columns, &script, field, input, &candidates, &offers, first, explain),
-        Err(fault) => Placement {
-            verdict: from_fault("placement", &fault, evaluator.generation),
-            host: None,
-            hosts: Vec::new(),
-            preempts: false,
-        },
+        Err(fault) => {
+            Placement { verdict: evaluator.refusal("placement", fault), host: None, hosts: Vec::new(), preempts: false }
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub fn sources(access: &str, quota: &str, placement: &str) -> Sources {
 pub fn evaluator_with(sources: Sources, limits: Limits) -> Evaluator {
     match PolicySet::load(sources, limits) {
         Ok(set) => Arc::new(set).evaluator(7).unwrap(),
-        Err(problems) => panic!("{}", problems.iter().map(Problem::render).collect::<String>()),
+        Err(problems) => panic!("{}", problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")),
     }
 }
 

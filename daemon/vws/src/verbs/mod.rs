@@ -27,6 +27,7 @@ pub(crate) mod migrate;
 pub(crate) mod network;
 pub(crate) mod pause;
 pub(crate) mod policy;
+pub(crate) mod policy_offline;
 pub(crate) mod reboot;
 pub(crate) mod renew;
 pub(crate) mod resize;
@@ -52,7 +53,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
     // These need no daemon.
     match &cli.verb {
         Verb::Completions(verb) => return completions::run(verb),
-        Verb::Policy(policy::Policy::Check(verb)) => return policy::check(verb, format),
+        Verb::Policy(policy::Policy::Offline(verb)) => return policy_offline::run(verb, format),
         Verb::Bundle(verb) => {
             if let Some(path) = verb.offline() {
                 return bundle::run_offline(format, verb, path);

@@ -1,12 +1,12 @@
-//! `vws policy`: the policies in force, and a check of others without a daemon.
+//! `vws policy`: the policies in force; those in a folder, without a daemon, are in `policy_offline`.
 
 use crate::context::Context;
-use crate::output::{self, Format, fields};
+use crate::output::{Format, fields};
 use crate::record::Record;
 use crate::units::local;
+use crate::verbs::policy_offline::{self, Offline, problems};
 use crate::{Result, screen};
 use serde_json::json;
-use std::path::PathBuf;
 use vws_bus::client::Args;
 use vws_bus::failure::Failure;
 use vws_bus::names;
@@ -18,16 +18,8 @@ pub(crate) enum Policy {
     Status,
     /// Read the policy folder now; for administrators
     Reload,
-    /// Check a policy folder as the daemon would; needs no daemon
-    Check(Check),
-}
-
-/// Arguments of `vws policy check`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Check {
-    /// Folder with access.lua, quota.lua and placement.lua
-    #[arg(default_value = "/etc/vws/policies")]
-    directory: PathBuf,
+    #[command(flatten)]
+    Offline(Offline),
 }
 
 /// Does it.
@@ -44,7 +36,7 @@ pub(crate) async fn run(context: &Context, verb: &Policy) -> Result<()> {
                 Err(failure)
             }
         },
-        Policy::Check(verb) => check(verb, context.format),
+        Policy::Offline(verb) => policy_offline::run(verb, context.format),
     }
 }
 
@@ -83,79 +75,4 @@ fn reads(record: &Record) -> String {
         record.number("reads_remembered"),
         record.number("reads_refused")
     )
-}
-
-/// Problems with the lines they are in.
-fn problems(problems: &[Record]) -> String {
-    let one = |problem: &Record| {
-        let place = crate::decision::rule(problem);
-        let mut text = format!("{}: {}", screen::shown(&place), screen::shown_lines(problem.text("text")));
-        if !problem.text("code").is_empty() {
-            text.push_str(&format!(" [{}]", screen::shown(problem.text("code"))));
-        }
-        let source = problem.text("source");
-        if !source.trim().is_empty() {
-            let line = problem.number("line").to_string();
-            let shown = screen::shown(&source.replace('\t', "    "));
-            let trimmed = shown.trim();
-            let indent = shown.chars().take_while(|c| c.is_whitespace()).count();
-            text.push_str(&format!(
-                "\n {line} | {shown}\n {:w$} | {:indent$}{}",
-                "",
-                "",
-                "^".repeat(trimmed.chars().count()),
-                w = line.len()
-            ));
-        }
-        if !problem.text("help").is_empty() {
-            text.push_str(&format!("\n help: {}", screen::shown_lines(problem.text("help"))));
-        }
-        text
-    };
-    problems.iter().map(one).collect::<Vec<_>>().join("\n\n")
-}
-
-/// Checks a folder with the daemon's own code.
-pub(crate) fn check(verb: &Check, format: Format) -> Result<()> {
-    let directory = verb.directory.display().to_string();
-    let loaded = vws_policy::Sources::read_dir(&verb.directory)
-        .and_then(|sources| vws_policy::PolicySet::load(sources, vws_policy::Limits::default()));
-    match loaded {
-        Ok(set) => {
-            let files: Vec<&str> = set.sources().files.keys().map(String::as_str).collect();
-            let hash = &set.hash().0;
-            output::emit(
-                format,
-                &json!({ "directory": directory, "good": true, "hash": hash, "files": files, "problems": [] }),
-                || format!("good: {} ({hash})", files.join(" ")),
-            )
-        }
-        Err(found) => {
-            let found: Vec<Record> = found
-                .iter()
-                .map(|p| Record(json!({ "file": p.file, "line": p.line, "code": p.code, "text": p.text, "source": p.source, "help": p.help })))
-                .collect();
-            let value = json!({ "directory": directory, "good": false, "problems": crate::record::array(&found) });
-            output::emit(format, &value, || problems(&found))?;
-            let count = if found.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", found.len()) };
-            Err(Failure::of_kind(
-                "PolicyFailure",
-                format!("policies in `{directory}`: {count}; the daemon would keep the last good set"),
-            ))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::problems;
-    use crate::record::Record;
-    use serde_json::json;
-
-    #[test]
-    fn a_problem_points_at_its_line() {
-        let problem =
-            Record(json!({ "file": "quota.lua", "line": 12, "text": "nil", "code": "runtime", "source": "\tlocal x = y.z" }));
-        assert_eq!(problems(&[problem]), "quota.lua:12: nil [runtime]\n 12 |     local x = y.z\n    |     ^^^^^^^^^^^^^");
-    }
 }
