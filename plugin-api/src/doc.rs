@@ -292,6 +292,10 @@ pub struct MachineStatus {
     /// Why, if the hypervisor tells: `shutdown`, `destroyed`, `crashed`, `forced`, ...
     #[serde(default)]
     pub reason: String,
+    /// CPU model that the guest runs with, as in [`Exported::cpu`]: told by `workspace.start`, `.restore`, `.revert` and `.inspect`
+    /// of a machine that runs; the guest moves only to where `cpu:MODEL` is a capability. Empty: not told, and not compared.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cpu: String,
     /// Opaque, at most 64 KiB; given back with every later call.
     #[serde(default)]
     pub plugin_state: Value,

@@ -208,6 +208,28 @@ impl Site {
         site
     }
 
+    /// Starts one of simulated hosts with settings of their own: name and the inside of a TOML table.
+    #[must_use]
+    pub fn of(hosts: &[(&'static str, &str)]) -> Self {
+        let mut site = Self::prepare(&Plan { hosts: Vec::new(), ..Plan::default() });
+        std::os::unix::fs::symlink(program(SIM_PLUGIN), site.dir().join("plugins").join(SIM_PLUGIN)).unwrap();
+        let path = site.dir().join("vwsd.toml");
+        let mut config = std::fs::read_to_string(&path).unwrap();
+        for (host, settings) in hosts {
+            let sim = site.dir().join("sim");
+            config.push_str(&format!(
+                "[hosts.{host}]\nbackend = \"sim\"\n[hosts.{host}.settings]\ndirectory = \"{}\"\n{settings}\n",
+                sim.display()
+            ));
+        }
+        std::fs::write(path, config).unwrap();
+        site.start_daemon();
+        for (host, _) in hosts {
+            until("a host is probed", || (site.ok(&["host", "show", host])["state"] == "up").then_some(()));
+        }
+        site
+    }
+
     /// Starts the bus and writes the files; the daemon is not started.
     #[must_use]
     pub fn prepare(plan: &Plan) -> Self {

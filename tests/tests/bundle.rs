@@ -8,29 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use vws_tests::bus::{none, number, run, word};
 use vws_tests::crafted::{Crafted, sha256};
-use vws_tests::{Plan, Site, program, until};
-
-/// A site whose hosts have settings of their own: name and the inside of a TOML table.
-fn site(hosts: &[(&'static str, &str)]) -> Site {
-    let mut site = Site::prepare(&Plan { hosts: Vec::new(), ..Plan::default() });
-    let plugin = "libvws_plugin_sim.so";
-    std::os::unix::fs::symlink(program(plugin), site.dir().join("plugins").join(plugin)).unwrap();
-    let path = site.dir().join("vwsd.toml");
-    let mut config = std::fs::read_to_string(&path).unwrap();
-    for (host, settings) in hosts {
-        let sim = site.dir().join("sim");
-        config.push_str(&format!(
-            "[hosts.{host}]\nbackend = \"sim\"\n[hosts.{host}.settings]\ndirectory = \"{}\"\n{settings}\n",
-            sim.display()
-        ));
-    }
-    std::fs::write(path, config).unwrap();
-    site.start_daemon();
-    for (host, _) in hosts {
-        until("a host is probed", || (site.ok(&["host", "show", host])["state"] == "up").then_some(()));
-    }
-    site
-}
+use vws_tests::{Site, program, until};
 
 /// The newest count that the guest printed.
 fn counted(site: &Site, workspace: &str) -> u64 {
@@ -57,7 +35,7 @@ fn outcome<'a>(explained: &'a Value, host: &str) -> (&'a str, &'a str, &'a str) 
 #[test]
 fn a_guest_goes_on_elsewhere_after_a_restart_and_only_once() {
     let newer = "machine_types = [\"sim-2\", \"sim-1\"]\ncpus = [\"sim-big\", \"sim\"]";
-    let mut site = site(&[("h1", ""), ("h2", newer)]);
+    let mut site = Site::of(&[("h1", ""), ("h2", newer)]);
     site.import("tiny");
     site.run(&["launch", "tiny", "--name", "one", "--memory", "64M", "--host", "h1"]);
     until("the guest counts", || (counted(&site, "one") >= 3).then_some(()));
@@ -84,7 +62,7 @@ fn a_guest_goes_on_elsewhere_after_a_restart_and_only_once() {
 
 #[test]
 fn each_host_says_whether_it_can_and_if_not_why() {
-    let site = site(&[
+    let site = Site::of(&[
         ("h0", "networks = [\"lab\"]"),
         ("cpu", "networks = [\"lab\"]\ncpus = [\"other\"]"),
         ("machine", "networks = [\"lab\"]\nmachine_types = [\"sim-2\", \"sim-3\"]"),
@@ -130,7 +108,7 @@ fn each_host_says_whether_it_can_and_if_not_why() {
 
 #[test]
 fn a_damaged_bundle_touches_no_host_and_is_kept() {
-    let site = site(&[("h1", ""), ("h2", "")]);
+    let site = Site::of(&[("h1", ""), ("h2", "")]);
     site.import("tiny");
     site.run(&["launch", "tiny", "--name", "one", "--memory", "64M", "--host", "h1"]);
     site.run(&["serialize", "one"]);
@@ -150,7 +128,7 @@ fn a_damaged_bundle_touches_no_host_and_is_kept() {
 
 /// Exports `one` of a new site that has it serialized; the site and the file.
 fn exported() -> (Site, PathBuf) {
-    let site = site(&[("h1", "")]);
+    let site = Site::of(&[("h1", "")]);
     site.import("tiny");
     site.run(&["launch", "tiny", "--name", "one", "--memory", "64M", "--label", "tier=web"]);
     until("the guest counts", || (counted(&site, "one") >= 3).then_some(()));
@@ -193,7 +171,7 @@ fn a_bundle_is_exported_here_and_lives_on_there() {
     let known = here.vws(&["bundle", "import", path]).error();
     assert_eq!((known.0.as_str(), known.1.as_str()), ("Conflict", "bundle-known"), "{known:?}");
 
-    let there = site(&[("far", "")]);
+    let there = Site::of(&[("far", "")]);
     let came = there.ok(&["bundle", "import", path, "--name", "two"]);
     assert_eq!((came["workspace"]["state"].as_str(), came["workspace"]["name"].as_str()), (Some("serialized"), Some("two")));
     assert_eq!(there.ok(&["bundle", "list"])[0]["name"], "two");
@@ -219,7 +197,7 @@ fn a_bundle_is_exported_here_and_lives_on_there() {
 fn collisions_are_told_and_the_name_and_owner_can_be_chosen() {
     let (_here, file) = exported();
     let path = file.to_str().unwrap();
-    let there = site(&[("far", "")]);
+    let there = Site::of(&[("far", "")]);
     there.import("other");
     let mac = Crafted::read(&file).manifest["nics"][0]["mac"].as_str().unwrap().to_owned();
     there.run(&["launch", "other", "--name", "one", "--memory", "64M", "--nic", &format!("user,mac={mac}")]);
@@ -268,7 +246,7 @@ fn overlay(backing: &str, features: u64, virtual_bytes: u64) -> Vec<u8> {
 #[test]
 fn a_crafted_bundle_gets_nowhere() {
     let (_here, file) = exported();
-    let there = site(&[("far", "")]);
+    let there = Site::of(&[("far", "")]);
     let path = there.dir().join("crafted.vwsb");
     let digest = Crafted::read(&file).manifest["images"][0]["sha256"].as_str().unwrap().to_owned();
     let mib = 1_u64 << 20;
@@ -343,7 +321,7 @@ fn a_crafted_bundle_gets_nowhere() {
 
 #[test]
 fn an_export_that_fails_leaves_the_bundle_whole() {
-    let site = site(&[("h1", "")]);
+    let site = Site::of(&[("h1", "")]);
     site.import("tiny");
     site.run(&["launch", "tiny", "--name", "one", "--memory", "64M"]);
     let path = site.dir().join("one.vwsb");
@@ -402,13 +380,13 @@ fn begin(site: &Site, file: &Path, export: bool) -> String {
 
 #[test]
 fn a_kill_or_a_cancel_in_the_middle_leaves_one_bundle() {
-    let mut here = site(&[("h1", "")]);
+    let mut here = Site::of(&[("h1", "")]);
     import_large(&here, "large");
     here.run(&["launch", "large", "--name", "one", "--memory", "64M"]);
     here.run(&["serialize", "one"]);
     let file = here.dir().join("one.vwsb");
     let path = file.to_str().unwrap().to_owned();
-    let mut there = site(&[("far", "")]);
+    let mut there = Site::of(&[("far", "")]);
     for end in ["cancelled", "killed", "exported"] {
         if end == "exported" {
             std::fs::remove_file(&file).unwrap();

@@ -149,6 +149,51 @@ fn what_cannot_move_is_told_why() {
 }
 
 #[test]
+fn a_guest_moves_only_to_where_its_cpu_is() {
+    let both = "cpus = [\"sim-big\", \"sim\"]";
+    let mut site = Site::of(&[("a", "cpus = [\"sim\"]"), ("other", "cpus = [\"sim-big\"]"), ("both", both)]);
+    site.import("tiny");
+    site.run(&["launch", "tiny", "--name", "one", "--memory", "64M", "--host", "a"]);
+    let outcome = |site: &Site, verb: &str, host: &str| {
+        let explained = site.ok(&["explain", verb, "one"]);
+        let found = explained["hosts"].as_array().unwrap().iter().find(|one| one["host"] == host).cloned();
+        let found = found.unwrap_or_else(|| panic!("nothing is said of {host}: {explained}"));
+        let word = |key: &str| found[key].as_str().unwrap_or("").to_owned();
+        (word("outcome"), word("code"), word("text"))
+    };
+    // What it runs with is not forgotten.
+    site.kill_daemon();
+    site.start_daemon();
+    until("the hosts answer", || (site.ok(&["host", "show", "both"])["state"] == "up").then_some(()));
+    let lacks = outcome(&site, "migrate", "other");
+    assert_eq!((lacks.0.as_str(), lacks.1.as_str()), ("filtered", "cpu"));
+    assert_eq!(lacks.2, "has no CPU model `sim`, which the guest was started with (it has sim-big)");
+    assert_eq!(outcome(&site, "migrate", "both").0, "scored");
+    let (name, _, message) = site.vws(&["migrate", "one", "--host", "other"]).error();
+    assert!(name == "NoHost" && message.contains("has no CPU model `sim`"), "{name}: {message}");
+
+    // The guest keeps its CPU on a host that gives others to guests that start there, and gets such a one when it starts anew.
+    site.run(&["migrate", "one"]);
+    assert_eq!(site.ok(&["info", "one"])["host"], "both");
+    assert_eq!(outcome(&site, "migrate", "other").1, "cpu");
+    assert_eq!(outcome(&site, "migrate", "a").0, "scored");
+    site.run(&["stop", "one", "--force"]);
+    site.run(&["start", "one"]);
+    assert_eq!(outcome(&site, "migrate", "a").2, "has no CPU model `sim-big`, which the guest was started with (it has sim)");
+
+    // A bundle is refused in the same words, and what comes out of one is known again.
+    let moved = outcome(&site, "migrate", "a");
+    site.run(&["serialize", "one"]);
+    assert_eq!(outcome(&site, "resume", "a"), moved);
+    site.run(&["resume", "one", "--host", "both"]);
+    assert_eq!(outcome(&site, "migrate", "a"), moved);
+    site.run(&["migrate", "one"]);
+    assert_eq!(site.ok(&["info", "one"])["host"], "other");
+    site.run(&["destroy", "one"]);
+    site.assert_empty(&["a", "other", "both"]);
+}
+
+#[test]
 fn a_kill_of_the_daemon_at_any_step_leaves_one_guest_and_a_true_ledger() {
     // `room` calls no host, and nobody had to leave: it is over before it is seen.
     const STEPS: [&str; 5] = ["images", "room", "prepare", "migrate", "forget"];

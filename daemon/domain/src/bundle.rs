@@ -109,15 +109,21 @@ pub struct Manifest {
     pub nics: Vec<Nic>,
 }
 
+/// What a guest's memory needs of a host to go on there, from a bundle or moved while it runs: as capabilities. Empty: not known.
+#[must_use]
+pub fn needs_of_memory(accelerator: &str, cpu: &str, machine_type: &str) -> Vec<String> {
+    let named = [("accelerator", accelerator), ("cpu", cpu), ("machine", machine_type)];
+    named.into_iter().filter(|(_, name)| !name.is_empty()).map(|(kind, name)| format!("{kind}:{name}")).collect()
+}
+
 impl Manifest {
     /// What a host must have for the guest to go on there, beside what every machine of its description needs: the words that
     /// backends declare as capabilities. The one place where a bundle's needs are derived; placement compares them.
     #[must_use]
     pub fn needs(&self) -> Vec<String> {
         let origin = &self.origin;
-        let named = [("accelerator", &origin.accelerator), ("cpu", &origin.cpu), ("machine", &origin.machine_type)];
         let mut needs = vec!["serialize".to_owned()];
-        needs.extend(named.into_iter().filter(|(_, name)| !name.is_empty()).map(|(kind, name)| format!("{kind}:{name}")));
+        needs.extend(needs_of_memory(&origin.accelerator, &origin.cpu, &origin.machine_type));
         needs.extend(self.nics.iter().filter_map(|nic| match &nic.network {
             // What a network of the site needs is for the site to say: its networks may have changed in the meantime.
             NicNetwork::User | NicNetwork::Named(_) => None,

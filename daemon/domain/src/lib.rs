@@ -35,7 +35,7 @@ mod workspace;
 pub use account::{Account, Accounts, CHARGE_MINUTES_MOST, Period, Ran, accounts, merged};
 pub use addresses::{Address, AddressBook};
 pub use allot::{Allotment, Asker};
-pub use bundle::{Bundle, BundleDisk, BundleFile, BundleImage, Manifest, Origin};
+pub use bundle::{Bundle, BundleDisk, BundleFile, BundleImage, Manifest, Origin, needs_of_memory};
 pub use caller::Caller;
 pub use capacity::{Resources, Shortage};
 pub use cluster::{Membership, Role, members, neighbours, peers};

@@ -53,6 +53,8 @@ pub struct Workspace {
     pub bundle: Option<BundleId>,
     /// Its snapshots, oldest first.
     pub snapshots: Vec<Snapshot>,
+    /// CPU model that its guest runs with, as its backend said when it last ran; empty: not told.
+    pub cpu: String,
     /// What the backend wants to get back with each call: opaque, at most 64 KiB.
     pub plugin_state: String,
     /// Counts up at each deployment: the guest's instance-id changes with it.

@@ -63,6 +63,7 @@ fn workspace(id: u128, state: State, memory_mib: u64, on: &HostName) -> Workspac
             ended: false,
         },
         bundle: None,
+        cpu: String::new(),
         plugin_state: String::new(),
         deployments: 1,
         version: 1,

@@ -66,6 +66,7 @@ fn workspace(id: u128, on: &HostName, guest: &Guest) -> Workspace {
         snapshots: vec![snapshot; guest.snapshots],
         lease: Lease { from: Timestamp(0), until: None, action: guest.end, grace_seconds: 0, deferred_until: None, ended: false },
         bundle: None,
+        cpu: String::new(),
         plugin_state: String::new(),
         deployments: 1,
         version: 1,

@@ -34,6 +34,7 @@ CREATE TABLE workspaces (
     lease        TEXT NOT NULL,
     bundle       TEXT,
     snapshots    TEXT NOT NULL,
+    cpu          TEXT NOT NULL,
     plugin_state TEXT NOT NULL,
     deployments  INTEGER NOT NULL,
     version      INTEGER NOT NULL,

@@ -445,7 +445,7 @@ impl Machine<'_> {
         if matches!(was, Virtual::Running | Virtual::Paused(_)) {
             // An earlier attempt came so far: the old memory must never be used again.
             self.run("remove the old memory", |site, workspace| site.remove(&names::memory(workspace)))?;
-            return Ok(self.told(&was));
+            return self.told_with_cpu(&was);
         }
         let disks = machine.disks.clone();
         let saved = self.work("read what its memory was saved with", move |site, workspace| {
@@ -511,7 +511,7 @@ impl Machine<'_> {
             return Err(failure);
         }
         self.run("remove the old memory", |site, workspace| site.remove(&names::memory(workspace)))?;
-        Ok(self.told(if paused { &Virtual::Paused("") } else { &Virtual::Running }))
+        self.told_with_cpu(if paused { &Virtual::Paused("") } else { &Virtual::Running })
     }
 
     /// The root disk, complete in itself, into a descriptor.

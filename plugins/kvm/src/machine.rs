@@ -3,7 +3,7 @@
 //! Owns: the order of steps between definition and files, so that each can be repeated after a crash at any point. The definition is
 //! made anew from the machine's document each time; what libvirt kept is never trusted. Must not know: how a connection is kept.
 
-use crate::bundle::Saved;
+use crate::bundle::{Saved, cpu_of};
 use crate::errors;
 use crate::host::{Gauge, Host, lock};
 use crate::network;
@@ -124,7 +124,13 @@ pub fn status(workspace: &str, state: &Virtual) -> MachineStatus {
         Virtual::Off(reason) => (MachineState::Stopped, *reason),
         Virtual::None => (MachineState::Absent, ""),
     };
-    MachineStatus { workspace: workspace.to_owned(), state, reason: reason.to_owned(), plugin_state: serde_json::Value::Null }
+    MachineStatus {
+        workspace: workspace.to_owned(),
+        state,
+        reason: reason.to_owned(),
+        cpu: String::new(),
+        plugin_state: serde_json::Value::Null,
+    }
 }
 
 /// One machine on one host, for the time of one call.
@@ -199,7 +205,20 @@ impl<'a> Machine<'a> {
 
     /// Its status now, remembered as told.
     pub fn inspect(&self) -> Outcome<MachineStatus> {
-        Ok(self.told(&self.state()?))
+        self.told_with_cpu(&self.state()?)
+    }
+
+    /// The same as [`Machine::told`], with the CPU model of a guest that runs.
+    pub fn told_with_cpu(&self, state: &Virtual) -> Outcome<MachineStatus> {
+        let mut status = self.told(state);
+        if matches!(state, Virtual::Running | Virtual::Paused(_)) {
+            status.cpu = self.work("look at the machine's CPU", |site, workspace| {
+                let Some(domain) = find(site, workspace)? else { return Ok(String::new()) };
+                let live = unless_gone(domain.xml_desc(0))?;
+                Ok(live.map(|live| Element::parse(&live)).transpose()?.map(|live| cpu_of(&live)).unwrap_or_default())
+            })?;
+        }
+        Ok(status)
     }
 
     /// The status for what there is of it, remembered as told.
@@ -340,7 +359,7 @@ impl<'a> Machine<'a> {
             Virtual::Saved => {
                 return Err(self.wrong_state("its memory is saved; starting it would throw that away").remedy("restore it"));
             }
-            runs => return Ok(self.told(&runs)),
+            runs => return self.told_with_cpu(&runs),
         }
         let plan = self.plan(machine, None)?;
         let flags = if args.paused { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
@@ -359,7 +378,7 @@ impl<'a> Machine<'a> {
             }
         })?;
         self.has_seed(machine);
-        Ok(self.told(if args.paused { &Virtual::Paused("") } else { &Virtual::Running }))
+        self.told_with_cpu(if args.paused { &Virtual::Paused("") } else { &Virtual::Running })
     }
 
     /// Asks the guest to end, waits, then forces it. The answer's reason says which it was.

@@ -69,6 +69,7 @@ fn absent(workspace: &str) -> MachineStatus {
         workspace: workspace.to_owned(),
         state: MachineState::Absent,
         reason: String::new(),
+        cpu: String::new(),
         plugin_state: Value::Null,
     }
 }
@@ -403,6 +404,7 @@ impl Backend for Sim {
             MachineState::Stopped => {
                 check_capabilities(settings, &args.machine)?;
                 machine.doc = args.machine.clone();
+                machine.cpu = settings.cpus.first().cloned().unwrap_or_default();
                 machine.boot(wanted, "booted");
                 Ok(true)
             }
@@ -548,7 +550,7 @@ impl Backend for Sim {
             hypervisor: HYPERVISOR.to_owned(),
             accelerator: settings.accelerator.clone(),
             machine_type: settings.machine_types.first().cloned().unwrap_or_default(),
-            cpu: settings.cpus.first().cloned().unwrap_or_default(),
+            cpu: machine.cpu.clone(),
             emulator: HYPERVISOR.to_owned(),
             paused: machine.reason == "saved-paused",
             disks,
@@ -604,6 +606,7 @@ impl Backend for Sim {
         machine.count = memory.count;
         machine.boots = memory.boots;
         machine.boot_log = memory.boot_log;
+        machine.cpu = args.exported.cpu;
         let status = machine.status();
         let mut inner = host.lock();
         inner.store.make_disks(&status.workspace)?;

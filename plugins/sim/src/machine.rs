@@ -35,6 +35,9 @@ pub struct Machine {
     pub boots: u64,
     /// What the guest printed when it booted.
     pub boot_log: String,
+    /// CPU model that it booted with.
+    #[serde(default)]
+    pub cpu: String,
     /// Its snapshots, oldest first.
     #[serde(default)]
     pub snapshots: Vec<Kept>,
@@ -85,6 +88,7 @@ impl Machine {
             since_ms: 0,
             boots: 0,
             boot_log: String::new(),
+            cpu: String::new(),
             snapshots: Vec::new(),
         }
     }
@@ -176,6 +180,7 @@ impl Machine {
             workspace: self.doc.workspace.clone(),
             state: self.state,
             reason: self.reason.clone(),
+            cpu: self.cpu.clone(),
             plugin_state: serde_json::json!({ "boots": self.boots, "deployment": self.doc.deployment }),
         }
     }

@@ -111,7 +111,13 @@ pub fn comes(host: &Path, workspace: &str) -> Result<Option<MachineStatus>, Fail
         on_its_way = file(&from, MOVING, workspace).exists();
     }
     let (state, reason) = if on_its_way { (MachineState::Paused, "incoming") } else { (MachineState::Stopped, "prepared") };
-    Ok(Some(MachineStatus { workspace: workspace.to_owned(), state, reason: reason.to_owned(), plugin_state: Value::Null }))
+    Ok(Some(MachineStatus {
+        workspace: workspace.to_owned(),
+        state,
+        reason: reason.to_owned(),
+        cpu: String::new(),
+        plugin_state: Value::Null,
+    }))
 }
 
 /// Everything that comes to a host.

@@ -107,6 +107,7 @@ pub fn workspace(owner: u32, access: Vec<Grant>) -> Arc<Workspace> {
         },
         bundle: None,
         snapshots: Vec::new(),
+        cpu: String::new(),
         plugin_state: String::new(),
         deployments: 1,
         version: 1,

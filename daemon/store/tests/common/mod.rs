@@ -234,13 +234,13 @@ pub fn workspace() -> impl Strategy<Value = Workspace> {
             option::of(host_name()),
             option::of(job_id()),
         ),
-        (lease(), option::of(bundle_id()), vec(snapshot(), 0..3), text(), column(), column(), when(), when()),
+        (lease(), option::of(bundle_id()), vec(snapshot(), 0..3), (text(), text()), column(), column(), when(), when()),
     )
         .prop_map(
             |(
                 (id, owner, owner_name, group, spec, images, resources),
                 (state, target, code, text, host, also_on, job),
-                (lease, bundle, snapshots, plugin_state, deployments, version, created_at, changed_at),
+                (lease, bundle, snapshots, (cpu, plugin_state), deployments, version, created_at, changed_at),
             )| Workspace {
                 id,
                 owner,
@@ -258,6 +258,7 @@ pub fn workspace() -> impl Strategy<Value = Workspace> {
                 lease,
                 bundle,
                 snapshots,
+                cpu,
                 plugin_state,
                 deployments,
                 version,
@@ -616,6 +617,7 @@ pub fn plain_workspace(id: u128, name: &str) -> Workspace {
             ended: false,
         },
         bundle: None,
+        cpu: String::new(),
         plugin_state: String::new(),
         deployments: 1,
         version: 1,

@@ -474,6 +474,7 @@ fn record(
         spec,
         bundle: Some(it.bundle),
         snapshots: Vec::new(),
+        cpu: String::new(),
         plugin_state: String::new(),
         deployments: portable.guest.deployments,
         version: 1,

@@ -116,7 +116,10 @@ pub async fn start_machine(run: &Run, paused: bool) -> Result<Effect, StepError>
         run.call(&host, doc::methods::START, &args, run.operate.limits.call_deadline, Vec::new()).await?;
     let state = document::kept_state(&status.plugin_state)?;
     Ok(Box::new(move |edit| {
-        edit.workspace(|workspace| workspace.plugin_state = state);
+        edit.workspace(|workspace| {
+            workspace.plugin_state = state;
+            workspace.cpu = status.cpu;
+        });
         match observed(status.state) {
             Some(event) => edit.state(event, "requested", "started"),
             None => Ok(()),

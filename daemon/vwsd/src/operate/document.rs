@@ -408,6 +408,7 @@ mod tests {
                 ended: false,
             },
             bundle: None,
+            cpu: String::new(),
             plugin_state: String::new(),
             snapshots: Vec::new(),
             deployments: 1,

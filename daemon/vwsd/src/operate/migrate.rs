@@ -204,6 +204,7 @@ fn arrived(at: &Move, scratch: &Scratch, status: &MachineStatus) -> Result<Effec
     let state = document::kept_state(&status.plugin_state)?;
     let event = observed(status.state).unwrap_or(StateEvent::SeenRunning);
     let scratch = args::write(scratch)?;
+    let cpu = status.cpu.clone();
     Ok(Box::new(move |edit| {
         edit.job.message = format!("runs on host `{to}`");
         edit.job.scratch = scratch;
@@ -212,6 +213,7 @@ fn arrived(at: &Move, scratch: &Scratch, status: &MachineStatus) -> Result<Effec
             workspace.host = Some(to);
             workspace.also_on = Some(from);
             workspace.plugin_state = state;
+            workspace.cpu = cpu;
         });
         edit.state(event, "requested", &text)
     }))

@@ -123,6 +123,7 @@ async fn restore(run: &Run) -> Result<Effect, StepError> {
     Ok(Box::new(move |edit| {
         edit.workspace(|workspace| {
             workspace.plugin_state = state;
+            workspace.cpu = status.cpu;
             workspace.bundle = None;
         });
         super::bundle::use_up(edit.tx, id);

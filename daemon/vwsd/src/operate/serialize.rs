@@ -71,7 +71,10 @@ async fn unsave(run: &Run) -> Result<Effect, StepError> {
         run.call(&host, doc::methods::RESTORE, &restore, run.operate.limits.long_deadline, Vec::new()).await?;
     let state = document::kept_state(&status.plugin_state)?;
     Ok(Box::new(move |edit| {
-        edit.workspace(|workspace| workspace.plugin_state = state);
+        edit.workspace(|workspace| {
+            workspace.plugin_state = state;
+            workspace.cpu = status.cpu;
+        });
         match observed(status.state) {
             Some(event) => edit.state(event, "serialize-undone", "goes on where it was"),
             None => Ok(()),
@@ -164,6 +167,7 @@ async fn leave(run: &Run) -> Result<Effect, StepError> {
         edit.workspace(|workspace| {
             workspace.host = None;
             workspace.bundle = Some(bundle);
+            workspace.cpu.clear();
             workspace.plugin_state.clear();
         });
         edit.job.message = format!("bundle {bundle}");

@@ -77,7 +77,10 @@ async fn revert(run: &Run) -> Result<Effect, StepError> {
     let status = call(run, doc::methods::REVERT, &ask(run, &args.name, args.memory)?).await?;
     let state = document::kept_state(&status.plugin_state)?;
     Ok(Box::new(move |edit| {
-        edit.workspace(|workspace| workspace.plugin_state = state);
+        edit.workspace(|workspace| {
+            workspace.plugin_state = state;
+            workspace.cpu = status.cpu;
+        });
         edit.job.message = format!("back at snapshot {}", args.name);
         if let Some(event) = observed(status.state) {
             edit.state(event, "reverted", &format!("back at snapshot `{}`", args.name))?;

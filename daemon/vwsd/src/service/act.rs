@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use vws_domain::{
     Boot, Caller, Change, Error, ErrorKind, HostName, Image, ImageId, ImageState, Job, JobId, JobKind, Lease, PREEMPTER, Result,
-    Site, State, Timestamp, Verb, Visibility, Workspace, WorkspaceId,
+    Site, State, Timestamp, Verb, Visibility, Workspace, WorkspaceId, needs_of_memory,
 };
 use vws_plugin_api::doc;
 
@@ -178,11 +178,15 @@ pub(super) fn host_of_backend(site: &Site, workspace: &Workspace) -> Option<Stri
     workspace.host.as_ref().and_then(|name| site.host(name)).map(|host| host.backend.clone())
 }
 
-/// What a running guest needs of another host beside what its spec asks for: the architecture and accelerator that it runs with.
+/// What a running guest needs of another host beside what its spec asks for: the architecture, the accelerator and the CPU model
+/// that it runs with.
 fn needs_of_running(site: &Site, workspace: &Workspace) -> Vec<String> {
     let Some(host) = workspace.host.as_ref().and_then(|name| site.host(name)) else { return Vec::new() };
-    let runs = [("accelerator", &host.facts.accelerator.name), ("arch", &host.facts.arch)];
-    runs.into_iter().filter(|(_, name)| !name.is_empty()).map(|(kind, name)| format!("{kind}:{name}")).collect()
+    let mut needs = needs_of_memory(&host.facts.accelerator.name, &workspace.cpu, "");
+    if !host.facts.arch.is_empty() {
+        needs.push(format!("arch:{}", host.facts.arch));
+    }
+    needs
 }
 
 /// A migration to `to`, for which the workspace holds room there from now on.

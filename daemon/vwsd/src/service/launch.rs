@@ -313,6 +313,7 @@ pub(super) fn admit_one(
             lease,
             bundle: None,
             snapshots: Vec::new(),
+            cpu: String::new(),
             plugin_state: String::new(),
             deployments: 0,
             version: 1,
