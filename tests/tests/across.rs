@@ -214,6 +214,53 @@ fn on_storage_that_both_hosts_share_only_memory_moves() {
 }
 
 #[test]
+fn a_guest_with_uefi_firmware_takes_its_variables_along() {
+    let Some(Alone { lab, _alone }) = lab() else { return };
+    let site = site(&lab, &HOSTS, LOCAL, "");
+    let cannot = site.ok(&["host", "show", "a"])["capabilities"]["boot-uefi"].as_str().unwrap_or_default().to_owned();
+    let disk = guest().join("guest.qcow2");
+    let import = ["image", "import", "uefi", disk.to_str().unwrap(), "--format", "qcow2", "--firmware", "uefi", "--public"];
+    site.run(&import);
+    let launch = ["launch", "uefi", "--name", "one", "--memory", "128M", "--lease", "1h", "--host", "a"];
+    if !cannot.is_empty() {
+        let (_, _, message) = site.vws(&launch).error();
+        assert!(message.contains(&cannot), "{message}");
+        vws_tests::skipped(&cannot);
+        return;
+    }
+    site.run(&launch);
+    // The disk boots with BIOS only: the firmware's own shell is the guest. It has written its boot entries by then.
+    until("the firmware's shell", || site.console("one").contains("Shell>").then_some(()));
+    let variables = |host: &str| {
+        let found: Vec<_> = files(&lab, host, LOCAL).into_iter().filter(|file| file.ends_with("-nvram.fd")).collect();
+        assert_eq!(found.len(), 1, "{host}: {:?}", files(&lab, host, LOCAL));
+        let said = lab.hosts(&["exec", host, "sha256sum", &format!("{LOCAL}/{}", found[0])]);
+        said.split_whitespace().next().unwrap().to_owned()
+    };
+    let kept = variables("a");
+    let fresh = lab.hosts(&["exec", "a", "sh", "-c", "sha256sum /usr/share/OVMF/OVMF_VARS*"]);
+    assert!(!fresh.contains(&kept), "the firmware has kept nothing: {fresh}");
+
+    site.run(&["migrate", "one", "--host", "b"]);
+    assert_only_on(&lab, &site, "one", "b", &HOSTS, "moved");
+    assert_eq!(files(&lab, "a", LOCAL), Vec::<String>::new(), "what is left on a");
+    assert_eq!(variables("b"), kept, "moved");
+
+    site.run(&["serialize", "one"]);
+    assert_eq!((lab.domains("b"), files(&lab, "b", LOCAL)), (vec![], vec![]), "serialized");
+    let listed = site.ok(&["bundle", "show", "one"]);
+    assert!(listed["files"].as_array().unwrap().iter().any(|file| file["name"] == "nvram"), "{listed}");
+    site.run(&["resume", "one", "--host", "c"]);
+    assert_only_on(&lab, &site, "one", "c", &HOSTS, "resumed");
+    assert_eq!(variables("c"), kept, "resumed");
+    site.run(&["stop", "one", "--force"]);
+    site.run(&["start", "one"]);
+    until("the firmware's shell", || site.console("one").contains("Shell>").then_some(()));
+    site.run(&["destroy", "one"]);
+    assert_nothing_left(&lab, &site, &HOSTS, LOCAL);
+}
+
+#[test]
 fn a_drained_host_is_empty_and_its_guests_go_on() {
     let Some(Alone { lab, _alone }) = lab() else { return };
     let site = site(&lab, &HOSTS, LOCAL, "");

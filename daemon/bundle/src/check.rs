@@ -128,12 +128,11 @@ impl Portable {
         Ok(())
     }
 
-    /// `memory` and each disk, each once, and nothing else; `nvram` where there is a firmware that has one.
+    /// `memory` and each disk, each once, and nothing else; `nvram` where there is a firmware that keeps variables.
     fn files(&self, most: &Limits) -> Result<()> {
         let mut due: BTreeSet<&str> = self.manifest.disks.iter().map(|disk| disk.name.as_str()).collect();
         due.insert("memory");
-        let uefi = self.manifest.boot == Boot::Disk(Firmware::Uefi);
-        if uefi && self.files.iter().any(|file| file.name == NVRAM) {
+        if self.manifest.boot == Boot::Disk(Firmware::Uefi) {
             due.insert(NVRAM);
         }
         for file in &self.files {

@@ -193,6 +193,7 @@ fn a_crafted_manifest_is_refused() {
             },
             "lists a stream",
         ),
+        ("a firmware without its variables", |m| m["boot"]["firmware"] = json!("uefi"), "lists no stream `nvram`"),
         ("a path as disk", |m| m["disks"][0]["name"] = json!("../x"), "has a disk"),
         ("a device as machine", |m| m["origin"]["machine-type"] = json!("/dev/kvm"), "machine-type"),
         ("markup as CPU", |m| m["origin"]["cpu"] = json!("x'/><disk file='/etc/passwd"), "cpu"),

@@ -303,14 +303,15 @@ impl Machine<'_> {
 
     fn import_streams(&self, args: &WorkspaceImport, fds: Vec<OwnedFd>) -> Outcome<()> {
         let machine = &args.machine;
-        let wanted: Vec<&str> = std::iter::once("memory").chain(machine.disks.iter().map(|disk| disk.name.as_str())).collect();
+        let nvram = has_nvram(machine).then_some("nvram");
+        let disks = machine.disks.iter().map(|disk| disk.name.as_str());
+        let wanted: Vec<&str> = std::iter::once("memory").chain(nvram).chain(disks).collect();
         for name in &wanted {
             if args.streams.iter().filter(|stream| stream == name).count() != 1 {
                 return Err(Failure::new(codes::INVALID, format!("the bundle has not one stream `{name}`")).about(self.object()));
             }
         }
-        let firmware = usize::from(has_nvram(machine) && args.streams.iter().any(|stream| stream == "nvram"));
-        if args.streams.len() != wanted.len() + firmware {
+        if args.streams.len() != wanted.len() {
             return Err(
                 Failure::new(codes::INVALID, "the bundle has streams that the machine does not know").about(self.object())
             );
@@ -548,6 +549,26 @@ impl Machine<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_goes_on_under_the_firmware_that_it_began_with_and_no_other() {
+        let machine = |firmware: &str| -> MachineDoc {
+            serde_json::from_value(serde_json::json!({
+                "workspace": "0".repeat(32), "name": "one", "vcpus": 1, "memory_mib": 64, "deployment": 1, "disks": [], "nics": [],
+                "boot": BootDoc::Disk { firmware: firmware.to_owned() },
+                "seed": { "meta_data": "", "user_data": "", "network_config": "" },
+            }))
+            .unwrap()
+        };
+        let began = Element::parse("<domain><os><loader>/usr/share/OVMF/CODE.fd</loader></os></domain>").unwrap();
+        let offered = ["/usr/share/OVMF/CODE.fd".to_owned()];
+        assert_eq!(loader(&began, &machine("uefi"), &offered).unwrap().as_deref(), Some("/usr/share/OVMF/CODE.fd"));
+        assert_eq!(loader(&began, &machine("bios"), &offered).unwrap(), None);
+        let refused = loader(&began, &machine("uefi"), &["/usr/share/OVMF/OTHER.fd".to_owned()]).unwrap_err();
+        assert!(refused.code == codes::UNSUPPORTED && refused.message.contains("/usr/share/OVMF/CODE.fd"), "{refused:?}");
+        let crafted = Element::parse("<domain><os><loader>/etc/shadow</loader></os></domain>").unwrap();
+        assert!(loader(&crafted, &machine("uefi"), &offered).is_err());
+    }
 
     #[test]
     fn only_disks_of_a_bundle_are_disk_streams() {

@@ -3,6 +3,7 @@
 //! Owns: names and order. libvirt keeps what belongs to a snapshot in its own files on the host; the qcow2 disks keep the data.
 //! Must not know: who pays for the room.
 
+use crate::bundle::has_nvram;
 use crate::machine::{Machine, Virtual, find};
 use crate::readback::Element;
 use crate::storage::Trouble;
@@ -49,6 +50,14 @@ impl Machine<'_> {
                 return Err(self
                     .wrong_state("its memory is saved: its disks alone are not consistent")
                     .remedy("restore it first"));
+            }
+            _ if runs && has_nvram(&args.machine) => {
+                return Err(Failure::new(
+                    codes::UNSUPPORTED,
+                    "it runs, and libvirt takes no snapshot with the memory of a machine with UEFI firmware, whose variables would not be in it",
+                )
+                .about(self.object())
+                .remedy("stop it and take a snapshot of its disks, or serialize it"));
             }
             _ if args.memory && !runs => {
                 return Err(self

@@ -6,206 +6,15 @@
 
 mod lab;
 
-use lab::{call, machine, shell, ticks, until};
-use sha2::{Digest, Sha256};
+use lab::site::site;
+use lab::{call, shell, until};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vws_plugin_api::doc::*;
-use vws_plugin_api::sdk::{Backend, Call, Emitter, Outcome};
-use vws_plugin_kvm::Kvm;
-
-const SITE: &str = "VWS_TEST_SITE";
-
-/// The site's hosts, seen from inside its network.
-struct Site {
-    folder: PathBuf,
-    backend: Kvm,
-    events: Arc<Mutex<Vec<PluginEvent>>>,
-}
-
-/// Inside the site: it. Outside: starts the site, runs the test inside, and gives nothing.
-fn site(test: &str) -> Option<Site> {
-    if let Some(folder) = std::env::var_os(SITE) {
-        return Some(Site::new(folder.into()));
-    }
-    if !lab::wanted(test) {
-        return None;
-    }
-    if !rustix::process::getuid().is_root() {
-        eprintln!("skipped: {test} needs root for hosts of its own");
-        return None;
-    }
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    lab::guest();
-    let folder = tempfile::Builder::new().prefix("vws-site").tempdir_in("/tmp").unwrap();
-    let script = lab::root().join("tests/lab/hosts");
-    let mut hold =
-        Command::new(&script).arg(folder.path()).arg("hold").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(hold.stdout.take().unwrap()).lines();
-    assert!(said.any(|line| line.unwrap() == "ready"), "the site did not come up");
-    let inside = Command::new(&script)
-        .arg(folder.path())
-        .arg("enter")
-        .arg(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
-        .env(SITE, folder.path())
-        .status();
-    drop(hold.stdin.take());
-    assert!(hold.wait().unwrap().success(), "the site did not end in order");
-    let inside = inside.unwrap();
-    assert!(inside.success(), "{test} failed inside the site: {inside}");
-    None
-}
-
-impl Site {
-    fn new(folder: PathBuf) -> Self {
-        let events = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&events);
-        let backend =
-            Kvm::open(serde_json::Value::Null, Emitter::new(move |event| heard.lock().unwrap().push(event.clone()))).unwrap();
-        Self { folder, backend, events }
-    }
-
-    fn script(&self, arguments: &[&str]) -> String {
-        let script = lab::root().join("tests/lab/hosts");
-        let output = Command::new(script).arg(&self.folder).args(arguments).output().unwrap();
-        assert!(output.status.success(), "hosts {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn virsh(&self, host: &str, arguments: &[&str]) -> String {
-        self.script(&[&["exec", host, "virsh", "-q"], arguments].concat())
-    }
-
-    fn open_at(&self, host: &str, kind: &str, pool: &str) -> Outcome<()> {
-        let uri = self.script(&["uri", host, kind]);
-        // Hosts reach each other without TLS here: both names of a host lead to the same libvirt.
-        let migrate_uri = self.script(&["uri", host, "tcp"]);
-        let settings = serde_json::json!({"uri": uri.trim(), "migrate_uri": migrate_uri.trim(), "pool": pool});
-        self.backend.host_open(HostOpen { host: host.into(), settings }, &mut call(vec![]))
-    }
-
-    fn open(&self, hosts: &[&str]) {
-        for host in hosts {
-            self.open_at(host, "tcp", "vws").unwrap();
-        }
-    }
-
-    fn facts(&self, host: &str) -> HostFacts {
-        self.backend.host_probe(HostProbe { host: host.into(), fresh: false }, &mut call(vec![])).unwrap()
-    }
-
-    fn put(&self, host: &str, name: &str) -> String {
-        let path = lab::guest().join(name);
-        let mut bytes = Vec::new();
-        File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
-        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let args = ImagePut { host: host.into(), digest: digest.clone(), size_bytes: bytes.len() as u64 };
-        self.backend.image_put(args, &mut call(vec![File::open(&path).unwrap().into()])).unwrap();
-        digest
-    }
-
-    fn disk_machine(&self, host: &str, number: u32) -> MachineDoc {
-        let source = DiskSourceDoc::Image { digest: self.put(host, "guest.qcow2"), format: "qcow2".into() };
-        let disk = DiskDoc { name: "disk-0".into(), source, size_mib: 64, iops: 0, kib_per_second: 0 };
-        machine(number, BootDoc::Disk { firmware: "bios".into() }, vec![disk])
-    }
-
-    fn kernel_machine(&self, host: &str, number: u32) -> MachineDoc {
-        let boot = BootDoc::Kernel {
-            kernel: self.put(host, "vmlinuz"),
-            initrd: self.put(host, "initrd.img"),
-            cmdline: "console=ttyS0 panic=-1 quiet".into(),
-        };
-        machine(number, boot, vec![])
-    }
-
-    fn args(&self, host: &str, machine: &MachineDoc) -> MachineArgs {
-        MachineArgs { host: host.into(), machine: machine.clone(), paused: false, plugin_state: serde_json::Value::Null }
-    }
-
-    fn of(&self, host: &str, machine: &MachineDoc) -> WorkspaceRef {
-        WorkspaceRef { host: host.into(), workspace: machine.workspace.clone(), plugin_state: serde_json::Value::Null }
-    }
-
-    fn run(&self, host: &str, machine: &MachineDoc) {
-        self.backend.stage(self.args(host, machine), &mut call(vec![])).unwrap();
-        assert_eq!(self.backend.start(self.args(host, machine), &mut call(vec![])).unwrap().state, MachineState::Running);
-    }
-
-    fn state(&self, host: &str, machine: &MachineDoc) -> MachineState {
-        self.backend.inspect(self.of(host, machine), &mut call(vec![])).unwrap().state
-    }
-
-    fn log(&self, host: &str, machine: &MachineDoc) -> String {
-        self.backend.log(self.of(host, machine), &mut call(vec![])).unwrap().text
-    }
-
-    fn tick_to(&self, host: &str, machine: &MachineDoc, count: u64) -> u64 {
-        let tick = || ticks(&self.log(host, machine)).last().copied().unwrap_or(0);
-        until(&format!("TICK {count}"), || Some(tick()).filter(|tick| *tick >= count))
-    }
-
-    fn console(&self, host: &str, machine: &MachineDoc) -> UnixStream {
-        let mut call = call(vec![]);
-        self.backend.console(self.of(host, machine), &mut call).unwrap();
-        let stream = UnixStream::from(call.reply_fds.pop().unwrap());
-        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        stream
-    }
-
-    fn files(&self, host: &str, pool: &str, machine: &MachineDoc) -> Vec<String> {
-        let all = self.script(&["exec", host, "ls", &format!("/var/lib/vws-{pool}")]);
-        all.lines().filter(|name| name.contains(&machine.workspace)).map(str::to_owned).collect()
-    }
-
-    fn destroy(&self, host: &str, machine: &MachineDoc) {
-        assert_eq!(self.backend.destroy(self.of(host, machine), &mut call(vec![])).unwrap().state, MachineState::Absent);
-        assert_eq!(self.files(host, "pool", machine), Vec::<String>::new());
-        assert!(!self.virsh(host, &["list", "--all", "--name"]).contains(&machine.workspace));
-    }
-
-    fn prepare(&self, target: &str, machine: &MachineDoc, source_storage_id: &str) -> Outcome<MigrationOffer> {
-        let args =
-            MigratePrepare { host: target.into(), machine: machine.clone(), source_storage_id: source_storage_id.to_owned() };
-        self.backend.migrate_prepare(args, &mut call(vec![]))
-    }
-
-    fn migrate(
-        &self,
-        source: &str,
-        machine: &MachineDoc,
-        offer: &MigrationOffer,
-        rate: u64,
-        call: &mut Call,
-    ) -> Outcome<MachineStatus> {
-        let args = MigrateArgs {
-            host: source.into(),
-            machine: machine.clone(),
-            offer: offer.clone(),
-            mib_per_second: rate,
-            plugin_state: serde_json::Value::Null,
-        };
-        self.backend.migrate(args, call)
-    }
-
-    fn forget(&self, host: &str, machine: &MachineDoc, keep_disks: bool) -> Outcome<MachineStatus> {
-        let args = WorkspaceForget {
-            host: host.into(),
-            workspace: machine.workspace.clone(),
-            keep_disks,
-            plugin_state: serde_json::Value::Null,
-        };
-        self.backend.forget(args, &mut call(vec![]))
-    }
-}
+use vws_plugin_api::sdk::{Backend, Call, Emitter};
 
 #[test]
 fn a_stock_host_far_away_is_served_and_a_bundle_goes_on_elsewhere() {
@@ -382,7 +191,7 @@ fn a_migration_that_is_given_up_or_cut_leaves_one_guest() {
     until("host b", || site.backend.host_list(HostRef { host: "b".into() }, &mut call(vec![])).ok());
     // A repeat after that finds a clean way; one that comes while it is at work, as after this process's death, waits for it.
     let offer = site.prepare("b", &machine, "").unwrap();
-    let again = Site::new(site.folder.clone());
+    let again = lab::site::Site::new(site.folder.clone());
     again.open(&["a"]);
     std::thread::scope(|scope| {
         let work = scope.spawn(|| site.migrate("a", &machine, &offer, 8, &mut call(vec![])));

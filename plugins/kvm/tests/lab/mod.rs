@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "not every test file uses every part")]
 
+pub mod site;
+
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Write};
