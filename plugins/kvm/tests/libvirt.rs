@@ -525,6 +525,37 @@ fn guests_of_others_count_and_are_never_touched() {
 }
 
 #[test]
+fn what_somebody_changed_between_staging_and_starting_is_not_started() {
+    if !wanted("what_somebody_changed_between_staging_and_starting_is_not_started") {
+        return;
+    }
+    let lab = Lab::start(&[]);
+    let machine = lab.kernel_machine(21);
+    lab.stage(&machine).unwrap();
+    let name = format!("vws-{}", machine.workspace);
+    let memory = |live: &[&str]| {
+        let xml = lab.virsh(&[&["dumpxml", &name], live].concat());
+        xml.lines().find(|line| line.trim().starts_with("<memory ")).unwrap().trim().to_owned()
+    };
+    let meant = memory(&["--inactive"]);
+    // It grows.
+    let mut xml = lab.virsh(&["dumpxml", "--inactive", &name]);
+    let larger = format!("<memory unit='KiB'>{}</memory>", (machine.memory_mib + 64) << 10);
+    xml = xml.replace(&meant, &larger);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("changed.xml");
+    fs::write(&path, xml).unwrap();
+    lab.virsh(&["define", path.to_str().unwrap()]);
+    assert_eq!(memory(&["--inactive"]), larger, "it was changed");
+
+    let started = lab.backend.start(lab.args("here", &machine, true), &mut call(vec![])).unwrap();
+    assert_eq!(started.state, MachineState::Paused);
+    assert_eq!((memory(&[]), memory(&["--inactive"])), (meant.clone(), meant), "it was defined anew");
+    lab.backend.destroy(lab.reference("here", &machine), &mut call(vec![])).unwrap();
+    lab.assert_gone(&machine);
+}
+
+#[test]
 fn hostile_texts_and_wrong_requests_leave_nothing_behind() {
     if !wanted("hostile_texts_and_wrong_requests_leave_nothing_behind") {
         return;
