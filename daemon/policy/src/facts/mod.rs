@@ -232,6 +232,7 @@ fn workspace(verb: Verb, part: &Part<'_>, problems: &mut Vec<String>) -> Workspa
         },
         bundle: None,
         snapshots: Vec::new(),
+        cpu: String::new(),
         plugin_state: String::new(),
         deployments: 1,
         version: 1,
