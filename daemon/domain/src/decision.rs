@@ -8,9 +8,11 @@ use crate::capacity::Resources;
 use crate::cluster::Membership;
 use crate::id::{DecisionId, HostName, PolicyHash, WorkspaceId};
 use crate::image::Image;
+use crate::lease::{EndAction, Lease};
+use crate::lifecycle::{State, Target};
 use crate::network::Network;
 use crate::site::{Reservation, Usage};
-use crate::spec::{Grant, Nic};
+use crate::spec::{Grant, ImageRef, Nic, Spec};
 use crate::workspace::Workspace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -407,6 +409,124 @@ pub struct HostJudgement {
     pub outcome: HostOutcome,
 }
 
+/// What a request was before it was judged, in what judging may have changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// What it took.
+    pub resources: Resources,
+    /// Lease asked for, in seconds.
+    pub duration_seconds: u64,
+    /// NICs, if MACs or addresses were given to them.
+    pub nics: Option<Vec<Nic>>,
+    /// Host that the caller insisted on.
+    pub host: Option<HostName>,
+}
+
+/// A workspace as policies see it. What they do not see is not recorded with a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its name.
+    pub name: String,
+    /// uid of its owner.
+    pub owner: u32,
+    /// Name of its owner.
+    pub owner_name: String,
+    /// Group that is charged.
+    pub group: String,
+    /// What it was.
+    pub state: State,
+    /// What was wanted.
+    pub target: Target,
+    /// The host it was on.
+    pub host: Option<HostName>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Access list.
+    pub access: Vec<Grant>,
+    /// What the guest is.
+    pub operating_system: String,
+    /// Its image, a URL without what may be secret in it.
+    pub image: ImageRef,
+    /// What it took.
+    pub resources: Resources,
+    /// When its lease began.
+    pub lease_from: Timestamp,
+    /// When it ends.
+    pub lease_until: Option<Timestamp>,
+    /// What happens then.
+    pub end_action: EndAction,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl Seen {
+    /// What policies see of a workspace.
+    #[must_use]
+    pub fn of(workspace: &Workspace) -> Self {
+        let spec = &workspace.spec;
+        Self {
+            id: workspace.id,
+            name: spec.name.clone(),
+            owner: workspace.owner,
+            owner_name: workspace.owner_name.clone(),
+            group: workspace.group.clone(),
+            state: workspace.state,
+            target: workspace.target,
+            host: workspace.host.clone(),
+            labels: spec.labels.clone(),
+            access: spec.access.clone(),
+            operating_system: spec.operating_system.clone(),
+            image: spec.image.open(),
+            resources: workspace.resources,
+            lease_from: workspace.lease.from,
+            lease_until: workspace.lease.until,
+            end_action: workspace.lease.action,
+            created_at: workspace.created_at,
+        }
+    }
+
+    /// A workspace of which policies see this.
+    #[must_use]
+    pub fn workspace(&self) -> Workspace {
+        let mut spec = Spec::new(&self.name, self.image.clone());
+        spec.labels.clone_from(&self.labels);
+        spec.access.clone_from(&self.access);
+        spec.operating_system.clone_from(&self.operating_system);
+        Workspace {
+            id: self.id,
+            owner: self.owner,
+            owner_name: self.owner_name.clone(),
+            group: self.group.clone(),
+            spec,
+            images: Vec::new(),
+            resources: self.resources,
+            state: self.state,
+            target: self.target,
+            cause: crate::workspace::Cause::default(),
+            host: self.host.clone(),
+            also_on: None,
+            job: None,
+            lease: Lease {
+                from: self.lease_from,
+                until: self.lease_until,
+                action: self.end_action,
+                grace_seconds: 0,
+                deferred_until: None,
+                ended: false,
+            },
+            bundle: None,
+            snapshots: Vec::new(),
+            plugin_state: String::new(),
+            deployments: 0,
+            version: 0,
+            created_at: self.created_at,
+            changed_at: self.created_at,
+        }
+    }
+}
+
 /// A decision as it is recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -416,10 +536,14 @@ pub struct Decision {
     pub at: Timestamp,
     /// Sequence number of the ledger that it saw: hosts and reservations are versioned by it.
     pub ledger: u64,
-    /// The request.
+    /// The request, as it was after restrictions and with what it was given.
     pub request: Request,
+    /// What it was before that.
+    pub before: Before,
     /// Who asked.
     pub caller: Caller,
+    /// The workspace that it was about, as policies saw it; `None` for what makes one.
+    pub seen: Option<Seen>,
     /// The workspace it was about or that it made.
     pub workspace: Option<WorkspaceId>,
     /// The policy set's hash.

@@ -40,8 +40,8 @@ pub use caller::Caller;
 pub use capacity::{Resources, Shortage};
 pub use cluster::{Membership, Role, members, neighbours, peers};
 pub use decision::{
-    AccessInput, Decision, HostJudgement, HostOutcome, PlacementInput, QuotaInput, Request, Restriction, Rule, UsageSet, Verb,
-    Verdict, VerdictKind,
+    AccessInput, Before, Decision, HostJudgement, HostOutcome, PlacementInput, QuotaInput, Request, Restriction, Rule, Seen,
+    UsageSet, Verb, Verdict, VerdictKind,
 };
 pub use drain::{Departure, Way, plan_departures, ways_off};
 pub use error::{Error, ErrorKind, Result, shown};
@@ -60,7 +60,7 @@ pub use resize::{DiskResize, NicResize, Part, Resize, Sizes, resized};
 pub use site::{AnsweredRequest, Change, Reservation, Site, Usage};
 pub use snapshot::{Snapshot, new_snapshot, snapshot_named};
 pub use spec::{DataDisk, DiskLimits, DiskSource, Grant, ImageRef, Nic, NicLimits, NicNetwork, Right, Spec, Subject, limits};
-pub use spec::{checked_catalogue_name, checked_digest, checked_labels, checked_nic};
+pub use spec::{checked_catalogue_name, checked_digest, checked_labels, checked_nic, without_credentials};
 pub use workspace::{Cause, Workspace};
 
 /// Microseconds since the Unix epoch, UTC. The only notion of time in the core.

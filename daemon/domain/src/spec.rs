@@ -84,6 +84,34 @@ impl ImageRef {
         }
         Ok(Self::Name(checked_catalogue_name(text, "image")?))
     }
+
+    /// The same as policies see it and decisions keep it: a URL without what may be secret in it.
+    #[must_use]
+    pub fn open(&self) -> Self {
+        match self {
+            Self::Url { url, digest } => Self::Url { url: without_credentials(url), digest: digest.clone() },
+            other => other.clone(),
+        }
+    }
+}
+
+/// The URL without what may be secret (user, password, query), as it may be shown and kept.
+#[must_use]
+pub fn without_credentials(url: &str) -> String {
+    let (start, query) = match url.split_once(['?', '#']) {
+        Some((start, _)) => (start, "?…"),
+        None => (url, ""),
+    };
+    let open = match start.split_once("://") {
+        Some((scheme, rest)) => {
+            let authority_end = rest.find('/').unwrap_or(rest.len());
+            let (authority, path) = rest.split_at(authority_end);
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        None => start.to_owned(),
+    };
+    shown(&format!("{open}{query}"))
 }
 
 impl std::fmt::Display for ImageRef {

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 use ureq::http::{StatusCode, header};
 use ureq::{Agent, Body, ResponseExt as _, Timeout};
-use vws_domain::{Error, ErrorKind, Result, checked_digest, shown};
+use vws_domain::{Error, ErrorKind, Result, checked_digest, without_credentials};
 
 use crate::copy::Watch;
 use crate::keep::Imported;
@@ -107,25 +107,6 @@ fn resolved(base: &str, location: &str) -> String {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{scheme}://{authority}{folder}/{location}")
     }
-}
-
-/// The URL without what may be secret (user, password, query), as it may be shown and kept.
-#[must_use]
-pub fn without_credentials(url: &str) -> String {
-    let (start, query) = match url.split_once(['?', '#']) {
-        Some((start, _)) => (start, "?…"),
-        None => (url, ""),
-    };
-    let open = match start.split_once("://") {
-        Some((scheme, rest)) => {
-            let authority_end = rest.find('/').unwrap_or(rest.len());
-            let (authority, path) = rest.split_at(authority_end);
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            format!("{scheme}://{host}{path}")
-        }
-        None => start.to_owned(),
-    };
-    shown(&format!("{open}{query}"))
 }
 
 fn refused(object: &str, status: StatusCode) -> Error {

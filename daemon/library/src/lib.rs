@@ -26,7 +26,7 @@ mod qcow2;
 pub use bundle::BundleWriter;
 pub use copy::Watch;
 pub use disk::{DiskFacts, inspect_file, inspect_overlay};
-pub use fetch::without_credentials;
 pub use keep::Imported;
 pub use library::{Blob, Library, Usage};
 pub use limits::Limits;
+pub use vws_domain::without_credentials;

@@ -180,7 +180,7 @@ impl Sandbox {
                 self.grants(&spec.access)?,
                 optional(&spec.operating_system),
                 (
-                    spec.image.to_string(),
+                    spec.image.open().to_string(),
                     number(workspace.resources.vcpus),
                     number(workspace.resources.memory_mib),
                     number(workspace.resources.disk_gib),

@@ -13,12 +13,16 @@ pub struct Limits {
     pub ended_jobs: u64,
     /// Decisions kept: how far back `vws why` and replay reach.
     pub decisions: u64,
+    /// Seconds for which decisions are kept, counted from the newest; 0: as many as there may be.
+    pub decision_seconds: u64,
     /// Workspaces kept after they are gone.
     pub gone_workspaces: u64,
     /// Manifests of bundles kept after they were consumed; their ids are kept for ever.
     pub consumed_bundles: u64,
-    /// Policy sets kept besides those that a kept decision names.
+    /// Policy sets kept besides those that a kept decision names: how far back a rollback reaches at least.
     pub policy_sets: u64,
+    /// Entries of the policies' history that are kept.
+    pub policy_generations: u64,
     /// Old versions of hosts, and of reservations, kept for replay. Versions that no kept decision saw go first.
     pub ledger_versions: u64,
     /// Seconds for which accounts reach back: a running version of a reservation is kept for so long after its end, also when nothing
@@ -39,10 +43,12 @@ impl Default for Limits {
             prune_every: 2_000,
             events: 100_000,
             ended_jobs: 20_000,
-            decisions: 50_000,
+            decisions: 1_000_000,
+            decision_seconds: 400 * 86_400,
             gone_workspaces: 20_000,
             consumed_bundles: 20_000,
             policy_sets: 64,
+            policy_generations: 2_000,
             ledger_versions: 500_000,
             account_seconds: 400 * 86_400,
             account_versions: 4_000_000,

@@ -39,10 +39,26 @@ pub(crate) fn run(connection: &mut Connection, limits: &Limits) -> Tried<()> {
         ),
         (
             limits.policy_sets,
-            "DELETE FROM policy_sets WHERE hash NOT IN (SELECT policy FROM decisions) AND position <= \
-             (SELECT position FROM policy_sets ORDER BY position DESC LIMIT 1 OFFSET ?)",
+            // The first condition is an index's look-up for each set: there are few sets and many decisions.
+            "DELETE FROM policy_sets WHERE NOT EXISTS (SELECT 1 FROM decisions WHERE policy = policy_sets.hash) \
+             AND hash NOT IN (SELECT hash FROM policy_generations ORDER BY generation DESC LIMIT ?1) AND position <= \
+             (SELECT position FROM policy_sets ORDER BY position DESC LIMIT 1 OFFSET ?1)",
+        ),
+        (
+            limits.policy_generations,
+            "DELETE FROM policy_generations WHERE generation <= \
+             (SELECT generation FROM policy_generations ORDER BY generation DESC LIMIT 1 OFFSET ?)",
         ),
     ];
+    if limits.decision_seconds > 0 {
+        let age = int(limits.decision_seconds.saturating_mul(1_000_000).min(u64::from(u32::MAX) * 1_000_000))?;
+        // By position, which is the order of time, so that it ends at the first that is young enough.
+        transaction.execute(
+            "DELETE FROM decisions WHERE position < coalesce((SELECT position FROM decisions WHERE at >= (SELECT max(at) FROM transactions) - ? \
+             ORDER BY position LIMIT 1), 0)",
+            [age],
+        )?;
+    }
     for (limit, statement) in keep_newest {
         transaction.execute(statement, [int(limit)?])?;
     }

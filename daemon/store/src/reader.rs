@@ -11,7 +11,9 @@ use vws_domain::{
 
 use crate::fail::{Fail, Tried, int};
 use crate::rows::{Stored, from_json};
+use crate::store::PolicyGeneration;
 use crate::tables::{self, Cells};
+use crate::walk::Step;
 use crate::{load, open};
 
 /// Which decisions. Everything that is set must hold.
@@ -37,6 +39,15 @@ pub struct DecisionFilter {
     pub before: Option<DecisionId>,
 }
 
+/// A decision and where it stands in the record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// Counts up, with gaps.
+    pub position: u64,
+    /// The decision.
+    pub decision: Decision,
+}
+
 /// A reader. Cheap to make; may be sent to another thread, not shared.
 #[derive(Debug)]
 pub struct Reader {
@@ -58,6 +69,67 @@ impl Reader {
     /// # Errors
     /// The database cannot be read, or the filter's cursor is unknown ([`ErrorKind::NotFound`]).
     pub fn decisions(&self, filter: &DecisionFilter, limit: usize) -> Result<Vec<Decision>> {
+        let (condition, mut values) = self.condition(filter, None)?;
+        values.push(most(limit));
+        self.all(tables::SELECT_DECISIONS, &format!("{condition}ORDER BY position DESC LIMIT ?"), values, tables::decision)
+    }
+
+    /// Decisions under `filter` that were recorded after position `after`, oldest first, at most `limit`, each with its position.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn decisions_after(&self, filter: &DecisionFilter, after: u64, limit: usize) -> Result<Vec<Recorded>> {
+        let (condition, mut values) = self.condition(filter, Some(after))?;
+        values.push(most(limit));
+        let found = self.all(
+            &tables::SELECT_DECISIONS.replacen("SELECT ", "SELECT position, ", 1),
+            &format!("{condition}ORDER BY position LIMIT ?"),
+            values,
+            |cells| Ok(Recorded { position: cells.position()?, decision: tables::decision(cells)? }),
+        )?;
+        Ok(found)
+    }
+
+    /// The position after which the newest `count` decisions under `filter` were recorded: 0 when there are fewer.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn position_before_newest(&self, filter: &DecisionFilter, count: u64) -> Result<u64> {
+        let (condition, mut values) = self.condition(filter, None)?;
+        values.push(most(count));
+        let sql = format!("SELECT position FROM decisions {condition}ORDER BY position DESC LIMIT 1 OFFSET ?");
+        let ask = || -> Tried<u64> {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query(params_from_iter(values))?;
+            let found: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
+            Ok(found.and_then(|position| u64::try_from(position).ok()).unwrap_or(0))
+        };
+        self.told(ask())
+    }
+
+    /// How many decisions under `filter` were recorded after position `after`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn count_after(&self, filter: &DecisionFilter, after: u64) -> Result<u64> {
+        let (condition, values) = self.condition(filter, Some(after))?;
+        let ask = || -> Tried<i64> {
+            let mut statement = self.connection.prepare_cached(&format!("SELECT count(*) FROM decisions {condition}"))?;
+            Ok(statement.query_row(params_from_iter(values), |row| row.get(0))?)
+        };
+        Ok(u64::try_from(self.told(ask())?).unwrap_or(0))
+    }
+
+    /// Another reader of the same database.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn again(&self) -> Result<Self> {
+        Self::open(&self.path)
+    }
+
+    /// `WHERE ...` of a filter, and its values.
+    fn condition(&self, filter: &DecisionFilter, after: Option<u64>) -> Result<(String, Vec<Value>)> {
         let mut conditions: Vec<&str> = Vec::new();
         let mut values: Vec<Value> = Vec::new();
         let mut and = |condition, value: Value| {
@@ -94,12 +166,14 @@ impl Reader {
             let position = position.ok_or_else(|| Error::not_found(format!("decision `{before}`")))?;
             and("position < ?", Value::Integer(position));
         }
-        values.push(most(limit));
+        if let Some(after) = after {
+            and("position > ?", most(after));
+        }
         let condition = match conditions.is_empty() {
             true => String::new(),
             false => format!("WHERE {} ", conditions.join(" AND ")),
         };
-        self.all(tables::SELECT_DECISIONS, &format!("{condition}ORDER BY position DESC LIMIT ?"), values, tables::decision)
+        Ok((condition, values))
     }
 
     /// A decision.
@@ -242,6 +316,31 @@ impl Reader {
         text.map(|text| from_json::<BTreeMap<String, String>, _>(&text).map_err(Fail::Row))
             .transpose()
             .map_err(|fail| self.about(&fail))
+    }
+
+    /// Which sets were in force, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn policy_history(&self, limit: usize) -> Result<Vec<PolicyGeneration>> {
+        let sql = "SELECT generation, hash, at, cause, actor, report, pinned_over FROM policy_generations ";
+        self.all(sql, "ORDER BY generation DESC LIMIT ?", vec![most(limit)], tables::policy_generation)
+    }
+
+    /// What changed in hosts, networks, addresses and reservations by the transactions after `from` up to `to`, in their order.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn steps(&self, from: u64, to: u64) -> Result<Vec<Step>> {
+        self.at_one_instant(|connection| crate::walk::steps(connection, from, to))
+    }
+
+    /// The ledger's numbers that can be rebuilt: from, to.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn ledger_range(&self) -> Result<(u64, u64)> {
+        self.at_one_instant(|connection| Ok((load::meta(connection, "history_from")?, load::sequence(connection)?)))
     }
 
     fn one<T>(&self, select: &str, id: &str, take: fn(&mut Cells<'_>) -> Tried<T>) -> Result<Option<T>> {

@@ -263,6 +263,12 @@ records! {
         membership: Option<Membership>, needs: Vec<String>, access: Vec<Grant>, networks: Vec<Box<Network>>, addresses: u64,
         leaves: Option<String>, preemptible: bool,
     }
+    Before { resources: Resources, duration_seconds: u64, nics: Option<Vec<Nic>>, host: Option<String> }
+    Seen {
+        id: String, name: String, owner: u32, owner_name: String, group: String, state: String, target: String,
+        host: Option<String>, labels: BTreeMap<String, String>, access: Vec<Grant>, operating_system: String, image: ImageRef,
+        resources: Resources, lease_from: u64, lease_until: Option<u64>, end_action: String, created_at: u64,
+    }
     Rule { file: String, line: u32 }
     Restriction { duration_seconds: Option<u64>, memory_mib: Option<u64>, vcpus: Option<u64>, preemptible: bool }
     Verdict {

@@ -70,6 +70,7 @@ CREATE TABLE reservations (
     CHECK (sequence_to > sequence_from)
 ) STRICT;
 CREATE UNIQUE INDEX reservations_now ON reservations (workspace) WHERE sequence_to IS NULL;
+CREATE INDEX reservations_from ON reservations (sequence_from);
 CREATE INDEX reservations_then ON reservations (sequence_to) WHERE sequence_to IS NOT NULL;
 CREATE INDEX reservations_ended ON reservations (at_to) WHERE at_to IS NOT NULL;
 
@@ -94,6 +95,7 @@ CREATE TABLE hosts (
     CHECK (sequence_to > sequence_from)
 ) STRICT;
 CREATE UNIQUE INDEX hosts_now ON hosts (name) WHERE sequence_to IS NULL;
+CREATE INDEX hosts_from ON hosts (sequence_from);
 CREATE INDEX hosts_then ON hosts (sequence_to) WHERE sequence_to IS NOT NULL;
 
 CREATE TABLE networks (
@@ -112,6 +114,7 @@ CREATE TABLE networks (
     CHECK (sequence_to > sequence_from)
 ) STRICT;
 CREATE UNIQUE INDEX networks_now ON networks (name) WHERE sequence_to IS NULL;
+CREATE INDEX networks_from ON networks (sequence_from);
 CREATE INDEX networks_then ON networks (sequence_to) WHERE sequence_to IS NOT NULL;
 
 -- Pairs of address and MAC: held until the machine was seen to be gone (`released_at`), remembered after that.
@@ -131,6 +134,7 @@ CREATE TABLE addresses (
     CHECK (sequence_to > sequence_from)
 ) STRICT;
 CREATE UNIQUE INDEX addresses_now ON addresses (network, address) WHERE sequence_to IS NULL;
+CREATE INDEX addresses_from ON addresses (sequence_from);
 CREATE INDEX addresses_then ON addresses (sequence_to) WHERE sequence_to IS NOT NULL;
 
 CREATE TABLE images (
@@ -184,7 +188,8 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_shown ON jobs (id) WHERE shown = 1;
 CREATE INDEX jobs_kept ON jobs (ended_at, id) WHERE shown = 0;
 
--- Decisions in the order in which they were recorded; `ledger`, the sequence number that a decision saw, and `generation` never fall.
+-- Decisions in the order in which they were recorded; `ledger`, the sequence number that a decision saw, and `generation` never fall. `body` is
+-- everything that is not searched for, packed (src/packed.rs).
 CREATE TABLE decisions (
     position   INTEGER PRIMARY KEY AUTOINCREMENT,
     id         TEXT NOT NULL UNIQUE,
@@ -199,10 +204,7 @@ CREATE TABLE decisions (
     permitted  INTEGER NOT NULL,
     native     INTEGER NOT NULL,
     host       TEXT,
-    request    TEXT NOT NULL,
-    caller     TEXT NOT NULL,
-    verdicts   TEXT NOT NULL,
-    hosts      TEXT NOT NULL
+    body       BLOB NOT NULL
 ) STRICT;
 CREATE INDEX decisions_workspace ON decisions (workspace, position) WHERE workspace IS NOT NULL;
 CREATE INDEX decisions_name ON decisions (name, position);
@@ -239,3 +241,16 @@ CREATE TABLE policy_sets (
     hash     TEXT NOT NULL UNIQUE,
     files    TEXT NOT NULL
 ) STRICT;
+
+-- Which policy set was in force when: `generation` counts up with each that came into force. `cause` and `actor` say how and by whom, `report` what
+-- the gate found, `pinned_over` is the hash of the folder's files that an older set was put back over (empty: none).
+CREATE TABLE policy_generations (
+    generation  INTEGER PRIMARY KEY,
+    hash        TEXT NOT NULL,
+    at          INTEGER NOT NULL,
+    cause       TEXT NOT NULL,
+    actor       TEXT NOT NULL,
+    report      TEXT NOT NULL,
+    pinned_over TEXT NOT NULL
+) STRICT;
+CREATE INDEX policy_generations_hash ON policy_generations (hash);

@@ -32,6 +32,25 @@ pub struct Batch {
     pub changes: Vec<Change>,
 }
 
+/// That a policy set came into force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyGeneration {
+    /// Counts up.
+    pub generation: u64,
+    /// The set.
+    pub hash: PolicyHash,
+    /// When.
+    pub at: Timestamp,
+    /// How: `files`, `start`, `reload`, `rollback`, `put-back`.
+    pub cause: String,
+    /// By whom: a user, or the daemon.
+    pub actor: String,
+    /// What the gate found, in a sentence.
+    pub report: String,
+    /// Hash of the folder's files over which an older set was put back; empty: the set is that of the folder.
+    pub pinned_over: String,
+}
+
 /// The database of a daemon. One process has it open; others are kept out by a lock.
 pub struct Store {
     path: PathBuf,
@@ -110,9 +129,27 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::NoSpace`], or the store failed.
     pub fn put_policy_set(&self, hash: &PolicyHash, files: &BTreeMap<String, String>) -> Result<()> {
+        self.policy_set(hash, files, None)
+    }
+
+    /// The same for a set that is about to come into force, with its entry in the history, in one transaction.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSpace`], or the store failed.
+    pub fn put_policy_generation(&self, generation: PolicyGeneration, files: &BTreeMap<String, String>) -> Result<()> {
+        let hash = generation.hash.clone();
+        self.policy_set(&hash, files, Some(generation))
+    }
+
+    fn policy_set(
+        &self,
+        hash: &PolicyHash,
+        files: &BTreeMap<String, String>,
+        generation: Option<PolicyGeneration>,
+    ) -> Result<()> {
         let (answer, wait) = mpsc::sync_channel(1);
         let done = Done::new(move |outcome: Result<u64>| drop(answer.send(outcome.map(drop))));
-        let prepared = Prepared { sequence: None, statements: write::policy_set(&hash.0, files) };
+        let prepared = Prepared { sequence: None, statements: write::policy_set(&hash.0, files, generation.as_ref()) };
         drop(self.commands.send(Command::Commit(prepared, done)));
         wait.recv().unwrap_or_else(|_| Err(Error::internal(open::object(&self.path), "the writer thread is gone")))
     }

@@ -9,7 +9,9 @@ use vws_domain::{
 };
 
 use crate::fail::{Fail, Tried, int};
+use crate::packed;
 use crate::rows::{self, Stored, from_json, to_json};
+use crate::store::PolicyGeneration;
 use crate::write::Statements;
 
 /// Reads the columns of a row one after the other, in the order of the table's column list.
@@ -42,6 +44,11 @@ impl<'a> Cells<'a> {
     fn opt_uint(&mut self) -> Tried<Option<u64>> {
         let value: Option<i64> = self.get()?;
         value.map(|v| u64::try_from(v).map_err(|_| self.bad(&format!("{v} is below 0")))).transpose()
+    }
+
+    /// A row's place in its table.
+    pub(crate) fn position(&mut self) -> Tried<u64> {
+        self.uint()
     }
 
     fn uint32(&mut self) -> Tried<u32> {
@@ -695,10 +702,7 @@ macro_rules! decisions {
             "permitted",
             "native",
             "host",
-            "request",
-            "caller",
-            "verdicts",
-            "hosts"
+            "body"
         )
     };
 }
@@ -721,10 +725,7 @@ pub(crate) fn put_decision(out: &mut Statements, d: &Decision) -> Tried<()> {
             d.permitted,
             d.native,
             opt_word(d.host.as_ref()),
-            to_json::<rows::Request, _>(&d.request)?,
-            to_json::<rows::Caller, _>(&d.caller)?,
-            to_json::<Vec<rows::Verdict>, _>(&d.verdicts)?,
-            to_json::<Vec<rows::HostJudgement>, _>(&d.hosts)?,
+            packed::body(d)?,
         ],
     )
 }
@@ -737,20 +738,26 @@ pub(crate) fn decision(cells: &mut Cells<'_>) -> Tried<Decision> {
     let _verb: String = cells.text()?;
     let _name: String = cells.text()?;
     let _uid = cells.uint32()?;
+    let (workspace, policy, generation) = (cells.opt_text()?, cells.text()?, cells.uint()?);
+    let (permitted, native, host) = (cells.get()?, cells.get()?, cells.opt_text()?);
+    let bytes: Vec<u8> = cells.get()?;
+    let body = packed::read(&bytes).map_err(|error| cells.bad(&error))?;
     Ok(Decision {
         id,
         at,
         ledger,
-        workspace: cells.opt_text()?,
-        policy: cells.text()?,
-        generation: cells.uint()?,
-        permitted: cells.get()?,
-        native: cells.get()?,
-        host: cells.opt_text()?,
-        request: cells.json::<rows::Request, _>()?,
-        caller: cells.json::<rows::Caller, _>()?,
-        verdicts: cells.json::<Vec<rows::Verdict>, _>()?,
-        hosts: cells.json::<Vec<rows::HostJudgement>, _>()?,
+        request: body.request,
+        before: body.before,
+        caller: body.caller,
+        seen: body.seen,
+        workspace,
+        policy,
+        generation,
+        verdicts: body.verdicts,
+        permitted,
+        native,
+        host,
+        hosts: body.hosts,
     })
 }
 
@@ -825,5 +832,17 @@ pub(crate) fn request(cells: &mut Cells<'_>) -> Tried<AnsweredRequest> {
         job: cells.opt_text()?,
         image: cells.opt_text()?,
         at: Timestamp(cells.uint()?),
+    })
+}
+
+pub(crate) fn policy_generation(cells: &mut Cells<'_>) -> Tried<PolicyGeneration> {
+    Ok(PolicyGeneration {
+        generation: cells.uint()?,
+        hash: cells.text()?,
+        at: Timestamp(cells.uint()?),
+        cause: cells.text()?,
+        actor: cells.text()?,
+        report: cells.text()?,
+        pinned_over: cells.text()?,
     })
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use vws_domain::{Change, Timestamp};
 
 use crate::fail::{Fail, Tried, int};
-use crate::store::Batch;
+use crate::store::{Batch, PolicyGeneration};
 use crate::tables;
 
 /// Statements with their values, in order.
@@ -157,10 +157,28 @@ impl Ledger {
     }
 }
 
-/// The statement that keeps the sources of a policy set, once.
-pub(crate) fn policy_set(hash: &str, files: &BTreeMap<String, String>) -> Tried<Statements> {
+/// The statements that keep the sources of a policy set, once, and that it came into force.
+pub(crate) fn policy_set(
+    hash: &str,
+    files: &BTreeMap<String, String>,
+    generation: Option<&PolicyGeneration>,
+) -> Tried<Statements> {
     let files = crate::rows::to_json::<BTreeMap<String, String>, _>(files)?;
     let mut out = Statements::default();
     out.push("INSERT INTO policy_sets (hash, files) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING", params![hash, files])?;
+    if let Some(entry) = generation {
+        out.push(
+            "INSERT INTO policy_generations (generation, hash, at, cause, actor, report, pinned_over) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![
+                int(entry.generation)?,
+                entry.hash.0,
+                int(entry.at.0)?,
+                entry.cause,
+                entry.actor,
+                entry.report,
+                entry.pinned_over
+            ],
+        )?;
+    }
     Ok(out)
 }

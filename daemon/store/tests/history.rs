@@ -134,6 +134,21 @@ proptest! {
         for then in &past {
             prop_assert_eq!(shape(&reader.rebuild_at(then.sequence).unwrap()), shape(then));
         }
+        // Step by step the same comes out as by building each anew, in windows of any size.
+        let mut walked = Site::default();
+        for then in &past {
+            for step in reader.steps(walked.sequence, then.sequence).unwrap() {
+                walked.apply(&step.change);
+            }
+            walked.sequence = then.sequence;
+            prop_assert_eq!(shape(&walked), shape(then));
+        }
+        let mut walked = Site::default();
+        for step in reader.steps(0, site.sequence).unwrap() {
+            walked.apply(&step.change);
+        }
+        walked.sequence = site.sequence;
+        prop_assert_eq!(shape(&walked), shape(past.last().unwrap_or(&Site::default())));
         drop(reader);
         store.close();
         let (_store, reopened) = Store::open(&path).unwrap();

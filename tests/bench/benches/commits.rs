@@ -158,6 +158,8 @@ fn creation(sequence: u64) -> Vec<Change> {
         at: Timestamp(sequence),
         ledger: sequence,
         request: common::request(Verb::Launch),
+        before: vws_domain::Before::default(),
+        seen: None,
         caller: common::caller(1000, "ann"),
         workspace: Some(workspace.id),
         policy: PolicyHash("0".repeat(64)),

@@ -528,6 +528,13 @@ pub fn decision() -> impl Strategy<Value = Decision> {
                     id,
                     at,
                     ledger,
+                    before: Before {
+                        resources: request.resources,
+                        duration_seconds: generation,
+                        nics: permitted.then(|| request.nics.clone()),
+                        host: host.clone(),
+                    },
+                    seen: native.then(|| Seen::of(&plain_workspace(7, "seen"))),
                     request,
                     caller,
                     workspace,
