@@ -205,7 +205,21 @@ pub trait Policy {
     fn reload(&self, options: &Args<'_>) -> zbus::Result<u64>;
     /// Judges sources as a reload would: file name to text, and what is wrong with them.
     fn check(&self, sources: &BTreeMap<String, String>, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
-    /// `good`, `stale` or `none`.
+    /// Which sets were in force, newest first.
+    fn history(&self, options: &Args<'_>) -> zbus::Result<Vec<Dict>>;
+    /// Puts an older set in force again; its new generation.
+    fn rollback(&self, target: &str, options: &Args<'_>) -> zbus::Result<u64>;
+    /// Judges recorded decisions by other sources.
+    fn replay(&self, sources: &BTreeMap<String, String>, options: &Args<'_>) -> zbus::Result<Dict>;
+    /// Lets other sources judge beside those in force; their hash.
+    fn start_shadow(&self, sources: &BTreeMap<String, String>, options: &Args<'_>) -> zbus::Result<String>;
+    /// What the shadow has found; empty: there is none.
+    fn shadow(&self, options: &Args<'_>) -> zbus::Result<Dict>;
+    /// Ends the shadow.
+    fn stop_shadow(&self, options: &Args<'_>) -> zbus::Result<()>;
+    /// Which workspaces would be refused today, by these sources or (none given) those in force; and how many were judged.
+    fn audit(&self, sources: &BTreeMap<String, String>, options: &Args<'_>) -> zbus::Result<(Vec<Dict>, u64)>;
+    /// `good`, `stale`, `pinned` or `none`.
     #[zbus(property(emits_changed_signal = "false"))]
     fn state(&self) -> zbus::Result<String>;
     /// Counts up with each set taken.

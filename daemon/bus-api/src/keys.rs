@@ -23,6 +23,7 @@ macro_rules! names {
 }
 
 names! {
+    ACCEPT = "accept",
     ACCESS = "access",
     ADDRESS = "address",
     ANTI_SPOOFING = "anti-spoofing",
@@ -110,6 +111,7 @@ names! {
     USER_DATA = "user-data",
     VCPUS = "vcpus",
     VCPUS_MAX = "vcpus-max",
+    VERB = "verb",
     VERDICT = "verdict",
     VISIBILITY = "visibility",
     WITH_IMAGES = "with-images",
@@ -260,8 +262,16 @@ pub const NETWORKS_FILTER: &[Key] = &[key(NAME, "s"), key(KIND, "s"), key(LABEL,
 /// `Manager.ListJobs`: filter.
 pub const JOBS_FILTER: &[Key] = &[key(KIND, "s"), key(STATE, "s"), key(WORKSPACE, "o"), key(OWNER, "u"), key(ENDED, "b")];
 /// `Manager.Decisions`: filter.
-pub const DECISIONS_FILTER: &[Key] =
-    &[key(WORKSPACE, "o"), key(ID, "s"), key(NAME, "s"), key(CALLER, "u"), key(VERDICT, "s"), key(SINCE, "t"), key(UNTIL, "t")];
+pub const DECISIONS_FILTER: &[Key] = &[
+    key(WORKSPACE, "o"),
+    key(ID, "s"),
+    key(NAME, "s"),
+    key(CALLER, "u"),
+    key(VERDICT, "s"),
+    key(VERB, "s"),
+    key(SINCE, "t"),
+    key(UNTIL, "t"),
+];
 /// `Manager.ListBundles`: filter.
 pub const BUNDLES_FILTER: &[Key] = &[key(WORKSPACE, "o")];
 /// `Manager.Usage`: filter.
@@ -363,8 +373,15 @@ pub const METHODS: &[Method] = &[
     method(names::NETWORK, "Remove", &[], RID),
     method(names::NETWORK, "Addresses", &[], NONE),
     method(names::JOB, "Cancel", &[], NONE),
-    method(names::POLICY, "Reload", &[], NONE),
+    method(names::POLICY, "Reload", &[], &[key(ACCEPT, "b")]),
     method(names::POLICY, "Check", &[], NONE),
+    method(names::POLICY, "History", &[], NONE),
+    method(names::POLICY, "Rollback", &[], NONE),
+    method(names::POLICY, "Replay", &[], &[key(SINCE, "t"), key(VERB, "s"), key(CALLER, "u"), key(LIMIT, "t")]),
+    method(names::POLICY, "StartShadow", &[], NONE),
+    method(names::POLICY, "Shadow", &[], NONE),
+    method(names::POLICY, "StopShadow", &[], NONE),
+    method(names::POLICY, "Audit", &[], NONE),
 ];
 
 /// The method with this name, if it is one of ours.

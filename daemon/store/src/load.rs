@@ -21,7 +21,8 @@ pub(crate) fn event_sequence(connection: &Connection) -> Tried<u64> {
 
 /// Generation of the policies that decided last, also when the decision was pruned.
 pub(crate) fn generation(connection: &Connection) -> Tried<u64> {
-    let newest = "SELECT coalesce((SELECT generation FROM decisions ORDER BY position DESC LIMIT 1), 0)";
+    let newest = "SELECT max(coalesce((SELECT generation FROM decisions ORDER BY position DESC LIMIT 1), 0), \
+         coalesce((SELECT max(generation) FROM policy_generations), 0))";
     let last: i64 = connection.query_row(newest, [], |row| row.get(0))?;
     Ok(unsigned(last)?.max(meta(connection, "generation")?))
 }

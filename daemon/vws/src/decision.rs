@@ -26,7 +26,14 @@ pub(crate) fn text(decision: &Record) -> String {
                 .collect(),
         ));
     }
-    if !decision.text("source").is_empty() {
+    let lines: Vec<String> = verdicts
+        .iter()
+        .filter(|v| !v.text("source").is_empty())
+        .map(|v| format!("{}\n    {}", rule(v), shown(v.text("source"))))
+        .collect();
+    if !lines.is_empty() {
+        parts.push(lines.join("\n"));
+    } else if !decision.text("source").is_empty() {
         let place = verdicts.iter().find(|v| matches!(v.text("kind"), "deny" | "error")).map(rule).unwrap_or_default();
         parts.push(format!("{place}\n    {}", shown(decision.text("source"))));
     }
@@ -45,6 +52,19 @@ pub(crate) fn text(decision: &Record) -> String {
                     vec![word(h, "host"), word(h, "outcome"), score, word(h, "code"), rule(h), h.text("text").to_owned()]
                 })
                 .collect(),
+        ));
+    }
+    let nearest = decision.texts("nearest");
+    if !nearest.is_empty() {
+        let ways: Vec<String> = nearest.iter().map(|way| format!("- {}", shown(way))).collect();
+        parts.push(format!("what would help:\n{}", ways.join("\n")));
+    }
+    if let Some(limits) = decision.0.get("limits").cloned().map(Record) {
+        parts.push(format!(
+            "limits of an evaluation: {} ms, {}, {} hosts considered at a time",
+            limits.number("deadline_ms"),
+            crate::units::mib(limits.number("memory_bytes") >> 20),
+            limits.number("consider")
         ));
     }
     if !decision.text("host").is_empty() {

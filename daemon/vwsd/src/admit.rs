@@ -9,9 +9,9 @@ use crate::policies::{Judge, Policies};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use vws_domain::{
-    AccessInput, Address, Allotment, Asker, Boot, Caller, Change, Decision, DecisionId, DiskSource, Error, ErrorKind, Firmware,
+    AccessInput, Address, Allotment, Asker, Before, Boot, Caller, Change, Decision, DecisionId, DiskSource, Error, ErrorKind, Firmware,
     HostJudgement, HostName, Image, Network, NetworkKind, Nic, NicNetwork, Offer, PlacementInput, PolicyHash, QuotaInput,
-    Request, Restriction, Rule, Site, Spec, Timestamp, UsageSet, Verb, Verdict, VerdictKind, Workspace, WorkspaceId,
+    Request, Restriction, Rule, Seen, Site, Spec, Timestamp, UsageSet, Verb, Verdict, VerdictKind, Workspace, WorkspaceId,
     capacity_filter,
 };
 
@@ -29,6 +29,8 @@ pub struct Asked {
     pub workspace: Option<Arc<Workspace>>,
     /// The id that a launch gives to its workspace: MAC addresses are made from it.
     pub fresh: Option<WorkspaceId>,
+    /// Where its cluster keeps it from, and where it has to be, when that is known already: in a replay. `None`: it is looked up.
+    pub neighbours: Option<(BTreeSet<HostName>, Option<HostName>)>,
 }
 
 /// A judged request.
@@ -36,6 +38,10 @@ pub struct Asked {
 pub struct Judged {
     /// The request after restrictions.
     pub request: Request,
+    /// What it was before.
+    pub before: Before,
+    /// The workspace as policies saw it.
+    pub seen: Option<Arc<Workspace>>,
     /// Who asked.
     pub caller: Caller,
     /// The workspace that it is about.
@@ -66,8 +72,16 @@ pub struct Judged {
 
 /// Judges a request. A function of its arguments alone: it changes nothing.
 pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, explain: bool) -> Judged {
-    let Asked { request, caller, workspace, fresh } = asked;
+    let Asked { request, caller, workspace, fresh, neighbours } = asked;
+    let before = Before {
+        resources: request.resources,
+        duration_seconds: request.duration_seconds,
+        nics: None,
+        host: request.host.clone(),
+    };
     let mut judged = Judged {
+        before,
+        seen: workspace.clone(),
         request,
         caller,
         workspace: workspace.as_ref().map(|workspace| workspace.id),
@@ -91,14 +105,14 @@ pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, e
             format!("an act of the daemon's own: {}", judged.caller.user),
         ));
         // Where something goes is the site's rule, whoever moves it.
-        judged.refusal = placement(judge, site, &mut judged, workspace.as_ref(), now, explain);
+        judged.refusal = placement(judge, site, &mut judged, workspace.as_ref(), neighbours, explain);
         return judged;
     }
     let refused = access(judge, &mut judged, workspace.as_ref(), now)
         .or_else(|| quota(judge, site, &mut judged, workspace.as_ref(), now))
         .or_else(|| room(site, &mut judged, workspace.as_ref()))
         .or_else(|| fresh.and_then(|fresh| network(site, &mut judged, fresh, now)))
-        .or_else(|| placement(judge, site, &mut judged, workspace.as_ref(), now, explain));
+        .or_else(|| placement(judge, site, &mut judged, workspace.as_ref(), neighbours, explain));
     judged.refusal = refused;
     judged
 }
@@ -213,7 +227,7 @@ fn network(site: &Site, judged: &mut Judged, fresh: WorkspaceId, now: Timestamp)
                     addresses.iter().map(|one| format!("{} ({}) on network `{}`", one.address, one.mac, one.network)).collect();
                 judged.verdicts.push(native("network", VerdictKind::Permit, "addresses", given.join(", ")));
             }
-            judged.request.nics = nics;
+            judged.before.nics = Some(std::mem::replace(&mut judged.request.nics, nics));
             judged.addresses = addresses;
             None
         }
@@ -232,15 +246,18 @@ fn placement(
     site: &Site,
     judged: &mut Judged,
     workspace: Option<&Arc<Workspace>>,
-    now: Timestamp,
+    known: Option<(BTreeSet<HostName>, Option<HostName>)>,
     explain: bool,
 ) -> Option<Error> {
+    let now = judged.at;
     if !judged.request.verb.takes_host() {
         return None;
     }
     let owner = workspace.map_or(judged.caller.uid, |workspace| workspace.owner);
     if let Some(membership) = judged.request.membership.clone() {
-        match vws_domain::neighbours(site, owner, &membership, workspace.map(|workspace| workspace.id)) {
+        let found =
+            known.map_or_else(|| vws_domain::neighbours(site, owner, &membership, workspace.map(|workspace| workspace.id)), Ok);
+        match found {
             Ok((avoid, beside)) => {
                 judged.request.avoid = avoid;
                 judged.request.host = judged.request.host.take().or(beside);
@@ -361,7 +378,9 @@ impl Judged {
             at: self.at,
             ledger: self.ledger,
             request: self.request.clone(),
+            before: self.before.clone(),
             caller: self.caller.clone(),
+            seen: self.seen.as_deref().map(Seen::of),
             workspace: workspace.or(self.workspace),
             policy: self.policy.clone(),
             generation: self.generation,

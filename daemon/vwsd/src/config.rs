@@ -68,6 +68,28 @@ pub struct PolicyFile {
     pub deadline_ms: Option<u64>,
     /// Memory of a script, in MiB. Default 16.
     pub memory_mib: Option<u64>,
+    /// Decisions kept, newest first: how far back `vws why` and replays reach. Default 1,000,000.
+    pub decisions_kept: Option<u64>,
+    /// Decisions are kept for so many days at most. Default 400.
+    pub decisions_kept_days: Option<u64>,
+    /// What new policies have to pass.
+    pub gate: GateFile,
+}
+
+/// `[policy.gate]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GateFile {
+    /// What it leads to when new policies would decide recorded requests otherwise: `block`, `warn` or `off`. Default `warn`.
+    pub replay: Option<String>,
+    /// Newest decisions that are replayed. Default 2000.
+    pub replay_decisions: Option<u64>,
+    /// With `block`: so many may change. Default 0.
+    pub replay_changes: Option<u64>,
+    /// First decisions of a new set that are watched; 0: none. Default 50.
+    pub watch_decisions: Option<u64>,
+    /// The set before is put back when more than so many percent of them fail. Default 10.
+    pub watch_errors_percent: Option<u64>,
 }
 
 /// `[operate]`

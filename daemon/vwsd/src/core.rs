@@ -183,6 +183,7 @@ struct Shared {
     events: broadcast::Sender<Arc<Event>>,
     queued: mpsc::UnboundedSender<JobId>,
     leases_changed: tokio::sync::Notify,
+    decided: tokio::sync::Notify,
 }
 
 /// What only the core's thread touches.
@@ -208,6 +209,7 @@ impl Core {
             events: broadcast::channel(EVENT_QUEUE).0,
             queued,
             leases_changed: tokio::sync::Notify::new(),
+            decided: tokio::sync::Notify::new(),
         });
         store.on_reopened({
             let (shared, work) = (Arc::clone(&shared), work.clone());
@@ -281,6 +283,11 @@ impl Core {
     /// Completes when a workspace (and so perhaps a lease) changed since the last time.
     pub async fn leases_changed(&self) {
         self.shared.leases_changed.notified().await;
+    }
+
+    /// Completes when a decision was recorded since the last time. For one waiter.
+    pub async fn decided(&self) {
+        self.shared.decided.notified().await;
     }
 
     /// Ends the core's thread after what was sent to it.
@@ -372,6 +379,7 @@ impl Shared {
                 Change::PutDecision(decision) => {
                     let counter = if decision.permitted { &self.permitted } else { &self.refused };
                     counter.fetch_add(1, Ordering::Relaxed);
+                    self.decided.notify_one();
                 }
                 _ => {}
             }

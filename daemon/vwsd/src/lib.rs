@@ -13,15 +13,19 @@ pub mod change;
 pub mod config;
 pub mod core;
 pub mod env;
+pub mod gate;
+pub mod nearest;
 pub mod operate;
 pub mod policies;
 pub mod reload;
+pub mod replay;
 pub mod service;
 pub mod watchdog;
 
 use crate::config::{Admission, File, Places};
 use crate::core::{About, Core};
 use crate::env::Env;
+use crate::gate::{Gate, GateRules, Rigour};
 use crate::operate::{Operate, OperateLimits};
 use crate::policies::Policies;
 use crate::service::Service;
@@ -79,7 +83,7 @@ async fn serve(options: Options) -> Result<()> {
     })?;
 
     let env = Arc::new(Env::system());
-    let (store, site) = Store::open(&state.join("vws.db"))?;
+    let (store, site) = Store::open_with(&state.join("vws.db"), store_limits(&file)?)?;
     let store = Arc::new(store);
     if let Err(error) = service::clear_scratch(&state) {
         tracing::warn!(%error, "what an interrupted backup left could not be cleared away");
@@ -89,7 +93,14 @@ async fn serve(options: Options) -> Result<()> {
     let policies = Arc::new(Policies::new(&policy_folder, policy_limits(&file), Arc::clone(&env), last_generation));
     let (queue, queued) = mpsc::unbounded_channel();
     let core = Core::start(Arc::clone(&store), site, Arc::clone(&env), queue)?;
-    reload::reload_now(&policies, &core, &store).await?;
+    let gate = Arc::new(Gate {
+        policies: Arc::clone(&policies),
+        core: Arc::clone(&core),
+        store: Arc::clone(&store),
+        rules: gate_rules(&file)?,
+        busy: tokio::sync::Mutex::new(()),
+    });
+    gate.start().await?;
 
     let (heard, backend_events) = mpsc::unbounded_channel();
     let backends = Backends::new(heard);
@@ -115,6 +126,8 @@ async fn serve(options: Options) -> Result<()> {
     let service = Arc::new(Service {
         core: Arc::clone(&core),
         policies: Arc::clone(&policies),
+        gate: Arc::clone(&gate),
+        shadow: std::sync::Mutex::new(None),
         operate: Arc::clone(&operate),
         env,
         store: Arc::clone(&store),
@@ -131,7 +144,8 @@ async fn serve(options: Options) -> Result<()> {
     });
     let operating = tokio::spawn(operate.run(queued, backend_events));
     let (poke, pokes) = mpsc::unbounded_channel();
-    let watching = tokio::spawn(reload::watch(policies, Arc::clone(&core), Arc::clone(&store), pokes));
+    let watching = tokio::spawn(reload::watch(Arc::clone(&gate), pokes));
+    let guarding = tokio::spawn(gate.guard());
     let admin_group = file.admin_group.clone().unwrap_or_else(|| "vws-admin".to_owned());
     let metrics = file.metrics.file.clone().map(|path| {
         let every = Duration::from_secs(file.metrics.seconds.unwrap_or(15).max(1));
@@ -156,6 +170,8 @@ async fn serve(options: Options) -> Result<()> {
     tracing::info!("ending");
     bus.shutdown().await;
     watching.abort();
+    guarding.abort();
+    service.end_shadow();
     watched.abort();
     if let Some(metrics) = metrics {
         metrics.abort();
@@ -193,6 +209,53 @@ fn policy_limits(file: &File) -> vws_policy::Limits {
         limits.memory_bytes = usize::try_from(memory.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
     }
     limits
+}
+
+fn store_limits(file: &File) -> Result<vws_store::Limits> {
+    let mut limits = vws_store::Limits::default();
+    if let Some(kept) = file.policy.decisions_kept {
+        limits.decisions = at_least_one("policy.decisions-kept", kept)?;
+    }
+    if let Some(days) = file.policy.decisions_kept_days {
+        limits.decision_seconds = at_least_one("policy.decisions-kept-days", days)?.saturating_mul(86_400);
+    }
+    Ok(limits)
+}
+
+fn at_least_one(key: &str, number: u64) -> Result<u64> {
+    if number > 0 { Ok(number) } else { Err(Error::invalid(key, "is 0, must be 1 or more", "`vws why` reads them: keep some")) }
+}
+
+fn gate_rules(file: &File) -> Result<GateRules> {
+    let (named, mut rules) = (&file.policy.gate, GateRules::default());
+    if let Some(word) = &named.replay {
+        rules.replay = match word.as_str() {
+            "block" => Rigour::Block,
+            "warn" => Rigour::Warn,
+            "off" => Rigour::Off,
+            other => {
+                return Err(Error::invalid(
+                    "policy.gate.replay",
+                    format!("is `{}`, must be block, warn or off", vws_domain::shown(other)),
+                    "choose one of them",
+                ));
+            }
+        };
+    }
+    rules.replay_decisions = named.replay_decisions.unwrap_or(rules.replay_decisions);
+    rules.replay_changes = named.replay_changes.unwrap_or(rules.replay_changes);
+    rules.watch.decisions = named.watch_decisions.unwrap_or(rules.watch.decisions);
+    rules.watch.errors_percent = match named.watch_errors_percent.unwrap_or(rules.watch.errors_percent) {
+        percent if percent <= 100 => percent,
+        percent => {
+            return Err(Error::invalid(
+                "policy.gate.watch-errors-percent",
+                format!("is {percent}, must be 0 to 100"),
+                "choose for instance 10",
+            ));
+        }
+    };
+    Ok(rules)
 }
 
 fn operate_limits(file: &File) -> OperateLimits {

@@ -1,5 +1,5 @@
-//! The policy set in force, its generation, and how a new one comes into force: read, compile, check, swap at once; on any
-//! problem the last good set stays and the problem is shown.
+//! The policy set in force, its generation, and the swap that puts a new one in force between two decisions. What has to be good before is
+//! `gate`'s.
 //!
 //! Owns: the evaluators (one for decisions, one for views) and the memory of views. Must not know: what is decided, D-Bus, SQL.
 //! A decision holds its evaluator's lock from its first verdict to its last, so it finishes on the set that it began with.
@@ -28,7 +28,8 @@ pub struct PolicyStatus {
     pub hash: String,
     /// When it came into force.
     pub loaded_at: Timestamp,
-    /// `good`: the newest files are in force; `stale`: the newest files are broken, the last good set is in force; `none`: nothing is.
+    /// `good`: the newest files are in force; `stale`: the newest files are broken or blocked, the last good set is in force; `pinned`: an
+    /// older set was put back; `none`: nothing is.
     pub state: String,
     /// What is wrong with the newest files.
     pub problems: Vec<Problem>,
@@ -36,6 +37,10 @@ pub struct PolicyStatus {
     pub directory: PathBuf,
     /// The files of the set in force.
     pub files: Vec<String>,
+    /// Hash of the folder's files over which an older set was put back; empty: none was.
+    pub pinned_over: String,
+    /// What became of the newest files.
+    pub gated: Gated,
     /// How views were answered.
     pub reads: Reads,
 }
@@ -75,8 +80,8 @@ impl ReadCounters {
 pub enum Reloaded {
     /// The files are those in force already.
     Unchanged,
-    /// A new set is in force: its generation.
-    Loaded(u64),
+    /// A new set is in force: its generation, and what the gate found.
+    Loaded(u64, String),
     /// The files are broken; the sentence says how. Whether an older set stays in force.
     Rejected {
         /// The first problem.
@@ -86,9 +91,61 @@ pub enum Reloaded {
     },
 }
 
+/// What the folder holds.
+pub enum Found {
+    /// What is in force, what was refused before, or what an older set was put back over.
+    Unchanged,
+    /// Broken files; what is in force stays.
+    Broken(Reloaded),
+    /// A set that compiles and checks.
+    New(Arc<PolicySet>),
+}
+
+/// When the first decisions of a new set are too bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchRule {
+    /// Decisions that are watched; 0: none.
+    pub decisions: u64,
+    /// The set is put back when more than so many percent of them fail.
+    pub errors_percent: u64,
+}
+
+/// The first decisions of a new set.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    rule: WatchRule,
+    decided: u64,
+    failed: u64,
+}
+
+impl Watch {
+    /// Counts a decision. Whether the set is to be put back: more failed than all that are watched may.
+    fn count(&mut self, failed: bool) -> bool {
+        self.decided += 1;
+        self.failed += u64::from(failed);
+        failed && self.failed * 100 > self.rule.errors_percent * self.rule.decisions
+    }
+}
+
+/// What became of the newest files, for `vws policy status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gated {
+    /// When.
+    pub at: Timestamp,
+    /// Hash of the files.
+    pub hash: String,
+    /// `in-force`, `blocked`, `put-back`, `rolled-back`, or empty: nothing since the start.
+    pub outcome: String,
+    /// What the set's own tests said; empty: not asked.
+    pub tests: String,
+    /// What the replay said; empty: not asked.
+    pub replay: String,
+}
+
 struct Seat {
     set: Arc<PolicySet>,
     evaluator: Evaluator,
+    watch: Option<Watch>,
 }
 
 /// A remembered view: the workspace's version and the policies' generation that it was judged with, and the answer.
@@ -105,11 +162,15 @@ pub struct Policies {
     views: Mutex<HashMap<(u64, WorkspaceId), View>>,
     reads: ReadCounters,
     refused: Mutex<PolicyHash>,
+    alarm: tokio::sync::Notify,
+    alarm_text: Mutex<String>,
 }
 
 /// The set in force, held for one decision.
 pub struct Judge<'a> {
-    seat: Option<&'a mut Seat>,
+    evaluator: Option<&'a mut Evaluator>,
+    /// Whether a script failed.
+    failed: bool,
     /// Its generation.
     pub generation: u64,
     /// Its hash; empty when none is in force.
@@ -117,34 +178,51 @@ pub struct Judge<'a> {
     problems: &'a [Problem],
 }
 
+impl<'a> Judge<'a> {
+    /// A judge by another set than the one in force: for replays and audits.
+    pub fn by(evaluator: &'a mut Evaluator) -> Self {
+        let (generation, hash) = (evaluator.generation(), evaluator.set().hash().clone());
+        Self { evaluator: Some(evaluator), failed: false, generation, hash, problems: &[] }
+    }
+}
+
 impl Judge<'_> {
+    fn noted(&mut self, verdict: Verdict) -> Verdict {
+        self.failed |= verdict.kind == VerdictKind::Error;
+        verdict
+    }
+
     /// What access.lua says.
     pub fn access(&mut self, input: &AccessInput) -> Verdict {
-        match &mut self.seat {
-            Some(seat) => seat.evaluator.access(input),
+        let verdict = match &mut self.evaluator {
+            Some(evaluator) => evaluator.access(input),
             None => vws_policy::unavailable("access", self.generation, self.problems),
-        }
+        };
+        self.noted(verdict)
     }
 
     /// What quota.lua says.
     pub fn quota(&mut self, input: &QuotaInput) -> Verdict {
-        match &mut self.seat {
-            Some(seat) => seat.evaluator.quota(input),
+        let verdict = match &mut self.evaluator {
+            Some(evaluator) => evaluator.quota(input),
             None => vws_policy::unavailable("quota", self.generation, self.problems),
-        }
+        };
+        self.noted(verdict)
     }
 
     /// Which host placement.lua chooses.
     pub fn placement(&mut self, input: &PlacementInput, candidates: &[Candidate], explain: bool) -> Placement {
-        match &mut self.seat {
-            Some(seat) => seat.evaluator.placement(input, candidates, explain),
+        let placement = match &mut self.evaluator {
+            Some(evaluator) => evaluator.placement(input, candidates, explain),
             None => Placement {
                 verdict: vws_policy::unavailable("placement", self.generation, self.problems),
                 host: None,
                 hosts: Vec::new(),
                 preempts: false,
             },
-        }
+        };
+        self.failed |= placement.verdict.kind == VerdictKind::Error;
+        placement
     }
 
     /// Which host placement.lua chooses of those that would have room without some pre-emptible workspaces; `first` is what it said of
@@ -173,6 +251,8 @@ impl Policies {
                 problems: Vec::new(),
                 directory: directory.to_owned(),
                 files: Vec::new(),
+                pinned_over: String::new(),
+                gated: Gated::default(),
                 reads: Reads::default(),
             }),
             deciding: Mutex::new(None),
@@ -180,6 +260,8 @@ impl Policies {
             views: Mutex::new(HashMap::new()),
             reads: ReadCounters::default(),
             refused: Mutex::new(PolicyHash::default()),
+            alarm: tokio::sync::Notify::new(),
+            alarm_text: Mutex::new(String::new()),
         }
     }
 
@@ -205,12 +287,27 @@ impl Policies {
         // Read after the seat is held: the swap changes both under that lock.
         let status = self.status();
         let mut judge = Judge {
-            seat: seat.as_mut(),
+            evaluator: seat.as_mut().map(|seat| &mut seat.evaluator),
+            failed: false,
             generation: status.generation,
             hash: PolicyHash(status.hash),
             problems: &status.problems,
         };
-        decide(&mut judge)
+        let decided = decide(&mut judge);
+        let failed = judge.failed;
+        if let Some(seat) = seat.as_mut()
+            && let Some(watch) = &mut seat.watch
+        {
+            if watch.count(failed) {
+                *self.alarm_text.lock().unwrap_or_else(PoisonError::into_inner) =
+                    format!("{} of its first {} decisions failed", watch.failed, watch.decided);
+                seat.watch = None;
+                self.alarm.notify_one();
+            } else if watch.decided >= watch.rule.decisions {
+                seat.watch = None;
+            }
+        }
+        decided
     }
 
     /// Whether the caller may see the workspace. Pure in (set, caller, version of the workspace), so it is remembered by them; the
@@ -251,43 +348,60 @@ impl Policies {
         self.reads.count(&self.reads.judged, answer)
     }
 
-    /// Reads the folder and puts it in force if it is good. Answers what it did, and the set if it is new.
-    pub fn reload(&self) -> (Reloaded, Option<Arc<PolicySet>>) {
+    /// Reads the folder: is there something new that could come into force? `forced`: also what was refused or passed over before.
+    pub fn candidate(&self, forced: bool) -> Found {
         match Sources::read_dir(&self.directory) {
             Ok(sources) => {
                 let hash = sources.hash();
                 let status = self.status();
+                if !forced && !hash.0.is_empty() && status.pinned_over == hash.0 {
+                    // An older set was put back over these very files.
+                    return Found::Unchanged;
+                }
                 if status.hash == hash.0 && !hash.0.is_empty() {
                     if status.state != "good" {
                         self.note(&hash, |status| {
                             status.state = "good".to_owned();
+                            status.pinned_over.clear();
                             status.problems.clear();
                         });
                     }
-                    return (Reloaded::Unchanged, None);
+                    return Found::Unchanged;
                 }
-                if status.state != "good" && *self.refused.lock().unwrap_or_else(PoisonError::into_inner) == hash {
+                let known = *self.refused.lock().unwrap_or_else(PoisonError::into_inner) == hash;
+                if !forced && status.state != "good" && known {
                     // The same broken files again: said already.
-                    return (Reloaded::Unchanged, None);
+                    return Found::Unchanged;
                 }
-                match self.seats(sources) {
-                    Ok((deciding, viewing, set)) => self.swap(deciding, viewing, set),
-                    Err(problems) => (self.reject(hash, problems), None),
+                match PolicySet::load(sources, self.limits) {
+                    Ok(set) => Found::New(Arc::new(set)),
+                    Err(problems) => Found::Broken(self.reject(hash, problems)),
                 }
             }
             Err(problems) => {
                 let known = self.status().problems == problems;
                 let rejected = self.reject(PolicyHash::default(), problems);
-                (if known { Reloaded::Unchanged } else { rejected }, None)
+                if known { Found::Unchanged } else { Found::Broken(rejected) }
             }
         }
     }
 
-    fn seats(&self, sources: Sources) -> Result<(Seat, Seat, Arc<PolicySet>), Vec<Problem>> {
-        let generation = self.status().generation + 1;
-        let set = Arc::new(PolicySet::load(sources, self.limits)?);
-        let seat = || -> Result<Seat, Vec<Problem>> { Ok(Seat { evaluator: set.evaluator(generation)?, set: Arc::clone(&set) }) };
-        Ok((seat()?, seat()?, Arc::clone(&set)))
+    /// Hash of the files that are in the folder now; empty when they cannot be read.
+    #[must_use]
+    pub fn folder_hash(&self) -> String {
+        Sources::read_dir(&self.directory).map_or_else(|_| String::new(), |sources| sources.hash().0)
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.env.now()
+    }
+
+    /// The limits of each decision.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Looks at the hosts before the first placement has to.
@@ -297,7 +411,23 @@ impl Policies {
         }
     }
 
-    fn swap(&self, mut deciding: Seat, viewing: Seat, set: Arc<PolicySet>) -> (Reloaded, Option<Arc<PolicySet>>) {
+    /// Puts a set in force: everything is made ready first, then swapped between two decisions. With `watch`, its first decisions are
+    /// looked at, and [`Policies::alarmed`] tells when too many of them fail.
+    ///
+    /// # Errors
+    /// When no state can be made (memory): what was in force stays.
+    pub fn put_in_force(
+        &self,
+        set: &Arc<PolicySet>,
+        generation: u64,
+        watch: Option<WatchRule>,
+        change: impl FnOnce(&mut PolicyStatus),
+    ) -> Result<(), Vec<Problem>> {
+        let seat = |watch: Option<WatchRule>| -> Result<Seat, Vec<Problem>> {
+            let watch = watch.filter(|rule| rule.decisions > 0).map(|rule| Watch { rule, decided: 0, failed: 0 });
+            Ok(Seat { evaluator: set.evaluator(generation)?, set: Arc::clone(set), watch })
+        };
+        let (mut deciding, viewing) = (seat(watch)?, seat(None)?);
         let mut decide = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let mut view = self.viewing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = decide.as_mut() {
@@ -306,16 +436,30 @@ impl Policies {
         *decide = Some(deciding);
         *view = Some(viewing);
         let mut status = self.status.write().unwrap_or_else(PoisonError::into_inner);
-        status.generation += 1;
+        status.generation = generation;
         status.hash = set.hash().0.clone();
         status.loaded_at = self.env.now();
         status.state = "good".to_owned();
         status.problems.clear();
+        status.pinned_over.clear();
         status.files = set.sources().files.keys().cloned().collect();
-        (Reloaded::Loaded(status.generation), Some(set))
+        change(&mut status);
+        Ok(())
     }
 
-    fn reject(&self, hash: PolicyHash, problems: Vec<Problem>) -> Reloaded {
+    /// Changes what is shown of the last reload.
+    pub fn report(&self, gated: Gated) {
+        self.status.write().unwrap_or_else(PoisonError::into_inner).gated = gated;
+    }
+
+    /// Completes when too many of the first decisions of a set that is watched have failed.
+    pub async fn alarmed(&self) -> String {
+        self.alarm.notified().await;
+        self.alarm_text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Refuses the newest files for these reasons; what is in force stays.
+    pub fn reject(&self, hash: PolicyHash, problems: Vec<Problem>) -> Reloaded {
         let problem = problems.first().map_or_else(String::new, ToString::to_string);
         let kept = self.deciding.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         self.note(&hash, |status| {

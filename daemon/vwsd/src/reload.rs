@@ -1,18 +1,16 @@
-//! Hot reload: notify -> settle -> [`Policies::reload`] -> tell.
+//! Hot reload: notify -> settle -> [`Gate::reload`].
 //!
 //! Owns: watching. A watched file dies with its first atomic save, so folders are watched: the policy folder, its parent (the folder
 //! itself may be swapped), and the folders that links in them lead to; all are found anew after each reload. Our own reads come back
 //! as access events and are ignored. What notifications miss, a slow poll finds.
 
-use crate::core::{About, Core};
-use crate::policies::{Policies, Reloaded};
+use crate::gate::{Asking, Gate};
 use notify::{EventKind, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use vws_store::Store;
 
 /// Quiet time after the last change before a reload.
 pub const SETTLE: Duration = Duration::from_millis(200);
@@ -21,40 +19,9 @@ pub const SETTLE_MOST: Duration = Duration::from_secs(2);
 /// How often the folder is looked at without a notification.
 pub const POLL: Duration = Duration::from_secs(30);
 
-/// Loads the folder once and tells what came of it.
-///
-/// # Errors
-/// When the outcome cannot be written to the store.
-pub async fn reload_now(policies: &Arc<Policies>, core: &Arc<Core>, store: &Arc<Store>) -> vws_domain::Result<()> {
-    let keeper = Arc::clone(policies);
-    let (outcome, set) = tokio::task::spawn_blocking(move || keeper.reload())
-        .await
-        .map_err(|error| vws_domain::Error::internal("the policies", error.to_string()))?;
-    if let Some(set) = set {
-        store.put_policy_set(set.hash(), &set.sources().files)?;
-    }
-    let (kind, text) = match outcome {
-        Reloaded::Unchanged => return Ok(()),
-        Reloaded::Loaded(generation) => {
-            tracing::info!(generation, "policies loaded");
-            ("policy.loaded", format!("generation {generation} is in force"))
-        }
-        Reloaded::Rejected { problem, kept } => {
-            let rest =
-                if kept { "the last good set stays in force" } else { "nothing is in force and every decision is refused" };
-            tracing::error!(%problem, "policies refused: {rest}");
-            ("policy.rejected", format!("{problem}; {rest}"))
-        }
-    };
-    core.transact(move |tx| {
-        tx.event(kind, About::default(), 0, text);
-        Ok(())
-    })
-    .await
-}
-
 /// Watches for ever. `poke` asks for a reload from elsewhere (a signal).
-pub async fn watch(policies: Arc<Policies>, core: Arc<Core>, store: Arc<Store>, mut poke: mpsc::UnboundedReceiver<()>) {
+pub async fn watch(gate: Arc<Gate>, mut poke: mpsc::UnboundedReceiver<()>) {
+    let policies = Arc::clone(&gate.policies);
     let (changed, mut changes) = mpsc::unbounded_channel();
     let ours = Arc::new(Mutex::new(BTreeSet::new()));
     let about = Arc::clone(&ours);
@@ -92,7 +59,7 @@ pub async fn watch(policies: Arc<Policies>, core: Arc<Core>, store: Arc<Store>, 
             }
             rearm(watcher, policies.directory(), &mut watched);
         }
-        if let Err(error) = reload_now(&policies, &core, &store).await {
+        if let Err(error) = gate.reload(Asking::own("files")).await {
             tracing::error!(%error, "the outcome of a policy reload could not be recorded");
         }
         // Arming and reading made events of their own: creations and changes among them are seen by the next round's settle.

@@ -23,6 +23,12 @@ pub(crate) struct Decisions {
     /// Only what this user id asked for
     #[arg(long, value_name = "UID")]
     caller: Option<u32>,
+    /// Only about this verb
+    #[arg(long)]
+    verb: Option<String>,
+    /// Only `permit`ted or `deny`ed ones
+    #[arg(long, value_parser = ["permit", "deny"], conflicts_with_all = ["denied", "permitted"])]
+    verdict: Option<String>,
     /// Only refusals
     #[arg(long)]
     denied: bool,
@@ -49,6 +55,12 @@ pub(crate) async fn run(context: &Context, verb: &Decisions) -> Result<()> {
     }
     if verb.denied || verb.permitted {
         filter.insert(keys::VERDICT, Variant::from(if verb.denied { "deny" } else { "permit" }));
+    }
+    if let Some(verdict) = &verb.verdict {
+        filter.insert(keys::VERDICT, Variant::from(verdict.clone()));
+    }
+    if let Some(of) = &verb.verb {
+        filter.insert(keys::VERB, Variant::from(of.clone()));
     }
     if let Some(name) = &verb.name {
         filter.insert(keys::NAME, Variant::from(name.clone()));

@@ -27,6 +27,7 @@ pub(crate) mod migrate;
 pub(crate) mod network;
 pub(crate) mod pause;
 pub(crate) mod policy;
+pub(crate) mod policy_gate;
 pub(crate) mod policy_offline;
 pub(crate) mod reboot;
 pub(crate) mod renew;

@@ -4,7 +4,9 @@
 
 use super::limits;
 use crate::operate::Figures;
-use crate::service::{Charged, Finding, ShownBundle, ShownDecision, UsageReport};
+use crate::policies::Gated;
+use crate::replay::Replayed;
+use crate::service::{Audited, Charged, Finding, ShadowStatus, ShownBundle, ShownDecision, UsageReport};
 use std::collections::BTreeMap;
 use vws_bus::path;
 use vws_domain::{
@@ -13,6 +15,7 @@ use vws_domain::{
     Way, Workspace, WorkspaceId,
 };
 use vws_policy::Problem;
+use vws_store::PolicyGeneration;
 use zbus::{ObjectPath, Variant};
 
 /// A dictionary with variants, in the order of its keys.
@@ -190,11 +193,110 @@ pub fn decision(shown: &ShownDecision) -> Map<'_> {
     map
 }
 
+/// An explanation: the decision, what would pass, and the limits of the evaluation.
+pub fn explanation(shown: &ShownDecision) -> Map<'_> {
+    let mut map = dry_decision(shown);
+    map.insert("nearest", shown.nearest.iter().map(|way| text(way)).collect::<Vec<_>>().into());
+    if let Some(limits) = &shown.limits {
+        let number = |number: usize| Variant::from(u64::try_from(number).unwrap_or(u64::MAX));
+        let limits = Map::from([
+            ("deadline-ms", Variant::from(u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX))),
+            ("memory-bytes", number(limits.memory_bytes)),
+            ("text-chars", number(limits.text_chars)),
+            ("consider", number(limits.consider)),
+            ("terms", number(limits.terms)),
+            ("placements", number(limits.placements)),
+        ]);
+        map.insert("limits", limits.into());
+    }
+    map
+}
+
+/// What a replay or a shadow found.
+pub fn replayed(found: &Replayed) -> Map<'_> {
+    let kinds: BTreeMap<&str, u64> = found.kinds.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
+    let examples: Vec<Map<'_>> = found
+        .examples
+        .iter()
+        .map(|one| {
+            Map::from([
+                ("id", one.id.to_string().into()),
+                ("at", one.at.0.into()),
+                ("verb", one.verb.name().into()),
+                ("name", text(&one.name)),
+                ("caller", text(&one.user)),
+                ("kind", text(&one.kind)),
+                ("was", text(&one.was)),
+                ("is", text(&one.is)),
+            ])
+        })
+        .collect();
+    Map::from([
+        ("judged", found.judged.into()),
+        ("changed", found.changed.into()),
+        ("left-out", found.left_out.into()),
+        ("not-reached", found.not_reached.into()),
+        ("micros", found.micros.into()),
+        ("summary", found.sentence().into()),
+        ("kinds", kinds.into()),
+        ("examples", examples.into()),
+    ])
+}
+
+/// A shadow.
+pub fn shadow(shadow: &ShadowStatus) -> Map<'_> {
+    let mut map = replayed(&shadow.found);
+    map.insert("hash", text(&shadow.hash));
+    map.insert("since", shadow.since.0.into());
+    map
+}
+
+/// A workspace that would be refused.
+pub fn audited(one: &Audited) -> Map<'_> {
+    Map::from([
+        ("workspace", workspace(one.workspace).into()),
+        ("name", text(&one.name)),
+        ("owner", text(&one.owner)),
+        ("policy", text(&one.policy)),
+        ("code", text(&one.code)),
+        ("text", text(&one.text)),
+        ("rule", text(&one.rule)),
+        ("source", text(&one.source)),
+    ])
+}
+
+/// That a policy set came into force.
+pub fn policy_generation(entry: &PolicyGeneration) -> Map<'_> {
+    Map::from([
+        ("generation", entry.generation.into()),
+        ("hash", text(&entry.hash.0)),
+        ("at", entry.at.0.into()),
+        ("cause", text(&entry.cause)),
+        ("actor", text(&entry.actor)),
+        ("report", text(&entry.report)),
+        ("pinned-over", text(&entry.pinned_over)),
+    ])
+}
+
+/// What became of the newest policy files.
+pub fn gated(gated: &Gated) -> Map<'_> {
+    Map::from([
+        ("at", gated.at.0.into()),
+        ("hash", text(&gated.hash)),
+        ("outcome", text(&gated.outcome)),
+        ("tests", text(&gated.tests)),
+        ("replay", text(&gated.replay)),
+    ])
+}
+
 /// A decision that was only explained: it has no id under which it could be read again.
-pub fn dry_decision(shown: &ShownDecision) -> Map<'_> {
+fn dry_decision(shown: &ShownDecision) -> Map<'_> {
     let Decision { request, caller, .. } = &shown.decision;
     let decision = &shown.decision;
-    let verdicts: Vec<Map<'_>> = decision.verdicts.iter().map(verdict).collect();
+    let mut verdicts: Vec<Map<'_>> = decision.verdicts.iter().map(verdict).collect();
+    for (verdict, line) in verdicts.iter_mut().zip(&shown.lines) {
+        verdict.insert("source", text(line));
+    }
     let hosts: Vec<Map<'_>> = decision.hosts.iter().take(limits::JUDGED_HOSTS).map(judgement).collect();
     Map::from([
         ("id", "".into()),

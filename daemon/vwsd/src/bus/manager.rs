@@ -111,7 +111,7 @@ async fn explain(call: Call) -> Reply {
     call.options(names::MANAGER, options)?;
     let verb = find_verb(&verb)?;
     let workspace = explained_object(verb, object.as_str())?;
-    let mut asked = ExplainRequest { verb, workspace, spec: None, lease_seconds: None, host: None, resize: None };
+    let mut asked = ExplainRequest { verb, workspace, spec: None, lease_seconds: None, host: None, resize: None, name: None };
     match verb {
         Verb::Launch => {
             let (mut spec, access) = decode::launch_request(request)?;
@@ -129,11 +129,14 @@ async fn explain(call: Call) -> Reply {
         Verb::Resize => asked.resize = Some(decode::resize("request", request)?),
         _ => drop(Keys::new("request", request, &[])?),
     }
+    if workspace.is_none() {
+        asked.name = object.as_str().rsplit('/').next().map(str::to_owned);
+    }
     let decision = call.state.service.explain(&call.caller, asked).await?;
-    call.reply(&(encode::dry_decision(&decision),))
+    call.reply(&(encode::explanation(&decision),))
 }
 
-fn find_verb(word: &str) -> Result<Verb> {
+pub(super) fn find_verb(word: &str) -> Result<Verb> {
     Verb::ALL.into_iter().find(|verb| verb.name() == word).ok_or_else(|| {
         let known: Vec<&str> = Verb::ALL.into_iter().map(Verb::name).collect();
         let near = keys::nearest(word, known.iter().copied());
@@ -178,6 +181,7 @@ async fn decisions(call: Call) -> Reply {
         name: filter.text(keys::NAME),
         caller: filter.id(keys::CALLER),
         permitted,
+        verb: filter.text(keys::VERB).map(|verb| find_verb(&verb)).transpose()?,
         since: filter.number(keys::SINCE).map(Timestamp),
         until: filter.number(keys::UNTIL).map(Timestamp),
         limit,

@@ -170,7 +170,7 @@ pub(super) fn ask(
         request.needs.extend(needs_of_running(site, workspace));
         request.backend = host_of_backend(site, workspace);
     }
-    Ok(Asked { request, caller: caller.clone(), workspace: Some(Arc::clone(workspace)), fresh: None })
+    Ok(Asked { request, caller: caller.clone(), workspace: Some(Arc::clone(workspace)), fresh: None, neighbours: None })
 }
 
 /// The backend of the workspace's host.
@@ -602,7 +602,7 @@ fn ask_to_cancel(site: &Site, caller: &Caller, job: &Job) -> Result<Option<Asked
         (None, None) if job.state.ended() => return Ok(None),
         (None, None) => admit::request_named(Verb::SiteManage, job.kind.name(), Vec::new()),
     };
-    Ok(Some(Asked { request, caller: caller.clone(), workspace: None, fresh: None }))
+    Ok(Some(Asked { request, caller: caller.clone(), workspace: None, fresh: None, neighbours: None }))
 }
 
 /// The job that an action is.

@@ -139,7 +139,7 @@ impl Service {
                 .core
                 .transact(move |tx| {
                     let request = admit::request_named(Verb::BundleImport, &name, Vec::new());
-                    admit::gate(tx, &policies, Asked { request, caller, workspace: None, fresh: None })?;
+                    admit::gate(tx, &policies, Asked { request, caller, workspace: None, fresh: None, neighbours: None })?;
                     Err(Error::internal("the gate", "let an import pass that is for administrators"))
                 })
                 .await;
@@ -178,7 +178,11 @@ impl Service {
                 request.group.clone_from(&owner.group);
                 request.backend = Some(manifest.backend.clone());
                 request.needs = manifest.needs();
-                admit::gate(tx, &policies, Asked { request, caller: caller.clone(), workspace: None, fresh: None })?;
+                admit::gate(
+                    tx,
+                    &policies,
+                    Asked { request, caller: caller.clone(), workspace: None, fresh: None, neighbours: None },
+                )?;
                 landing(tx.site, &manifest, owner.uid, &spec.name)?;
                 addresses_of(tx.site, &manifest, owner.uid, &spec.name, tx.now)?;
                 images_here(tx.site, &portable)?;

@@ -146,7 +146,7 @@ impl Service {
 
 fn asked(caller: &Caller, name: &HostName) -> Asked {
     let request = admit::request_named(Verb::Drain, name.as_str(), Vec::new());
-    Asked { request, caller: caller.clone(), workspace: None, fresh: None }
+    Asked { request, caller: caller.clone(), workspace: None, fresh: None, neighbours: None }
 }
 
 /// Where a workspace would be placed on a projection.

@@ -73,7 +73,7 @@ pub(super) fn missing(name: &HostName) -> Error {
 
 fn gate(tx: &mut Tx<'_>, policies: &Policies, caller: &Caller, name: &HostName) -> Result<()> {
     let request = admit::request_named(Verb::HostManage, name.as_str(), Vec::new());
-    let asked = Asked { request, caller: caller.clone(), workspace: None, fresh: None };
+    let asked = Asked { request, caller: caller.clone(), workspace: None, fresh: None, neighbours: None };
     admit::gate(tx, policies, asked).map(drop)
 }
 

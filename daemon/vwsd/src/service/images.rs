@@ -90,7 +90,8 @@ impl Service {
                     created_at: tx.now,
                 });
                 let request_about = admit::request_named(Verb::ImageImport, &name, vec![Arc::clone(&image)]);
-                let asked = Asked { request: request_about, caller: caller.clone(), workspace: None, fresh: None };
+                let asked =
+                    Asked { request: request_about, caller: caller.clone(), workspace: None, fresh: None, neighbours: None };
                 admit::gate(tx, &policies, asked)?;
                 let args = ImportArgs { image: image.id.to_string(), disk, digest, kernel, initrd, most_mib: None };
                 let mut record = change::new_job(tx, job, JobKind::ImportImage, &caller, args::write(&args)?);
@@ -242,7 +243,7 @@ impl Service {
 
 fn manage(tx: &mut crate::core::Tx<'_>, policies: &crate::policies::Policies, caller: &Caller, image: &Arc<Image>) -> Result<()> {
     let request = admit::request_named(Verb::ImageManage, &image.name, vec![Arc::clone(image)]);
-    let asked = Asked { request, caller: caller.clone(), workspace: None, fresh: None };
+    let asked = Asked { request, caller: caller.clone(), workspace: None, fresh: None, neighbours: None };
     admit::gate(tx, policies, asked).map(drop)
 }
 

@@ -210,7 +210,7 @@ pub(super) fn prepare(
     }
     let request = admit::request_launch(site, &spec, &group, &images);
     let workspace = WorkspaceId(id());
-    let asked = Asked { request, caller: caller.clone(), workspace: None, fresh: Some(workspace) };
+    let asked = Asked { request, caller: caller.clone(), workspace: None, fresh: Some(workspace), neighbours: None };
     Ok(Prepared { spec, images, new, workspace, asked })
 }
 

@@ -14,12 +14,15 @@ mod images;
 mod launch;
 mod metrics;
 mod networks;
+mod policy;
 mod resize;
 mod site;
 mod usage;
 
 pub use cluster::{ManyAction, ManyAnswer};
+pub use policy::{Audited, ReplayQuery, ShadowStatus};
 pub use resize::SnapshotAct;
+pub(crate) use site::CHECK_BYTES;
 pub use usage::{Charged, UsageQuery, UsageReport};
 
 pub use metrics::{MetricsFile, WORKSPACES as METRICS_WORKSPACES, write_file as write_metrics};
@@ -34,6 +37,7 @@ use crate::admit;
 use crate::config::Admission;
 use crate::core::{Core, Tx};
 use crate::env::Env;
+use crate::gate::Gate;
 use crate::operate::{Figures, Operate};
 use crate::policies::Policies;
 use std::collections::BTreeMap;
@@ -232,6 +236,8 @@ pub struct ExplainRequest {
     pub host: Option<HostName>,
     /// For resize.
     pub resize: Option<Resize>,
+    /// Of what is no workspace.
+    pub name: Option<String>,
 }
 
 /// Which decisions to show.
@@ -247,6 +253,8 @@ pub struct DecisionQuery {
     pub caller: Option<u32>,
     /// Only permitted, or only refused ones.
     pub permitted: Option<bool>,
+    /// Only of this verb.
+    pub verb: Option<Verb>,
     /// Not older than.
     pub since: Option<Timestamp>,
     /// Not newer than.
@@ -255,13 +263,19 @@ pub struct DecisionQuery {
     pub limit: u64,
 }
 
-/// A decision with the source line of the rule that refused, as it was then.
+/// A decision with the source lines of the rules that spoke, as they were then.
 #[derive(Clone, Debug)]
 pub struct ShownDecision {
     /// The decision.
     pub decision: Decision,
-    /// The line; empty if there is none.
+    /// The line of the rule that refused; empty if there is none.
     pub source: String,
+    /// The line of each verdict's rule; empty if there is none.
+    pub lines: Vec<String>,
+    /// In an explanation of a refusal: what would pass, and what becomes free when.
+    pub nearest: Vec<String>,
+    /// In an explanation: the limits of one decision's evaluation.
+    pub limits: Option<vws_policy::Limits>,
 }
 
 /// A finding of the self-check.
@@ -292,6 +306,8 @@ pub struct ShownHost {
 pub struct Service {
     pub(crate) core: Arc<Core>,
     pub(crate) policies: Arc<Policies>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) shadow: std::sync::Mutex<Option<policy::Shadow>>,
     pub(crate) operate: Arc<Operate>,
     pub(crate) env: Arc<Env>,
     pub(crate) store: Arc<Store>,

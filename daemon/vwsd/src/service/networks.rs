@@ -119,7 +119,7 @@ fn on_it(site: &Site, name: &NetworkName) -> usize {
 
 fn gate(tx: &mut Tx<'_>, policies: &Policies, caller: &Caller, name: &NetworkName) -> Result<()> {
     let request = admit::request_named(Verb::NetworkManage, name.as_str(), Vec::new());
-    let asked = Asked { request, caller: caller.clone(), workspace: None, fresh: None };
+    let asked = Asked { request, caller: caller.clone(), workspace: None, fresh: None, neighbours: None };
     admit::gate(tx, policies, asked).map(drop)
 }
 

@@ -1,11 +1,15 @@
 //! Looking at the whole: explanations, decisions, events, policies, backends, backup and the self-check.
 
 use super::{DecisionQuery, ExplainRequest, Finding, Service, ShownDecision, act, launch};
-use crate::admit::{self, Asked};
-use crate::policies::PolicyStatus;
+use crate::admit::{self, Asked, Judged};
+use crate::gate::Asking;
+use crate::nearest;
+use crate::policies::{Policies, PolicyStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use vws_domain::{Caller, Decision, DecisionId, Error, ErrorKind, Event, NicNetwork, Result, Site, Verb, VerdictKind, Workspace};
+use vws_domain::{
+    Caller, Decision, DecisionId, Error, ErrorKind, Event, NicNetwork, Result, Site, Timestamp, Verb, VerdictKind, Workspace,
+};
 use vws_store::DecisionFilter;
 
 /// Decisions that one question is answered with, at most.
@@ -23,14 +27,14 @@ impl Service {
         let policies = Arc::clone(&self.policies);
         let id = DecisionId(self.env.id());
         let env = Arc::clone(&self.env);
-        let judged = match (request.verb, request.spec, request.workspace) {
+        let (judged, nearest) = match (request.verb, request.spec, request.workspace) {
             (Verb::Launch, Some(spec), _) => {
                 let spec = spec.validated()?;
                 let pointers = launch::Pointers::look(&spec, &caller, &self.admission).await?;
                 self.core
                     .consider(move |site, now| {
                         let prepared = launch::prepare(site, &caller, spec, &pointers, now, &|| env.id())?;
-                        Ok(policies.decide(|judge| admit::judge(judge, site, now, prepared.asked, true)))
+                        Ok(considered(&policies, site, now, prepared.asked))
                     })
                     .await?
             }
@@ -40,13 +44,22 @@ impl Service {
                 self.core
                     .consider(move |site, now| {
                         let workspace = super::seen(site, &policies, &caller, workspace)?;
-                        if verb == Verb::Resize {
-                            let change = request.resize.unwrap_or_default();
-                            let (asked, _) = super::resize::prepare(site, &caller, &workspace, &change)?;
-                            return Ok(policies.decide(|judge| admit::judge(judge, site, now, asked, true)));
-                        }
-                        let asked = act::ask(site, &caller, &workspace, verb, host, lease_seconds)?;
-                        Ok(policies.decide(|judge| admit::judge(judge, site, now, asked, true)))
+                        let asked = if verb == Verb::Resize {
+                            super::resize::prepare(site, &caller, &workspace, &request.resize.unwrap_or_default())?.0
+                        } else {
+                            act::ask(site, &caller, &workspace, verb, host, lease_seconds)?
+                        };
+                        Ok(considered(&policies, site, now, asked))
+                    })
+                    .await?
+            }
+            (verb, _, None) if verb.admins_only() || matches!(verb, Verb::ImageImport | Verb::ImageManage) => {
+                let name = request.name.unwrap_or_default();
+                self.core
+                    .consider(move |site, now| {
+                        let request = admit::request_named(verb, &name, Vec::new());
+                        let asked = Asked { request, caller, workspace: None, fresh: None, neighbours: None };
+                        Ok(considered(&policies, site, now, asked))
                     })
                     .await?
             }
@@ -59,8 +72,10 @@ impl Service {
             }
         };
         let decision = judged.decision(id, None, false);
+        let lines: Vec<String> =
+            decision.verdicts.iter().map(|verdict| self.policies.source_line(&verdict.rule).trim().to_owned()).collect();
         let source = refusing_rule(&decision).map_or_else(String::new, |rule| self.policies.source_line(rule));
-        Ok(ShownDecision { decision, source })
+        Ok(ShownDecision { decision, source, lines, nearest, limits: Some(self.policies.limits()) })
     }
 
     /// Recorded decisions that the caller may see: own ones, about visible workspaces, or all for administrators. Newest first.
@@ -75,6 +90,7 @@ impl Service {
             name: query.name,
             uid: query.caller,
             permitted: query.permitted,
+            verb: query.verb,
             since: query.since,
             until: query.until,
             ..DecisionFilter::default()
@@ -89,6 +105,8 @@ impl Service {
         let one = query.id;
         let found = crate::operate::blocking(move || {
             let reader = store.reader()?;
+            // Many decisions name few sets.
+            let mut sets: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
             let decisions: Vec<Decision> = match one {
                 Some(id) => reader.decision(id)?.into_iter().collect(),
                 None => reader.decisions(&filter, limit)?,
@@ -96,16 +114,21 @@ impl Service {
             decisions
                 .into_iter()
                 .map(|decision| {
-                    let line = match refusing_rule(&decision) {
-                        Some(rule) if rule.line > 0 => reader
-                            .policy_set(&decision.policy)?
-                            .and_then(|files| {
-                                files.get(&rule.file).and_then(|text| text.lines().nth(rule.line as usize - 1)).map(str::to_owned)
-                            })
-                            .unwrap_or_default(),
-                        _ => String::new(),
+                    let files = match sets.get(&decision.policy.0) {
+                        Some(files) => files,
+                        None => {
+                            let files = reader.policy_set(&decision.policy)?.unwrap_or_default();
+                            sets.entry(decision.policy.0.clone()).or_insert(files)
+                        }
                     };
-                    Ok(ShownDecision { decision, source: line.trim().to_owned() })
+                    let line = |rule: &vws_domain::Rule| -> String {
+                        let text = files.get(&rule.file).map(String::as_str).unwrap_or_default();
+                        let line = (rule.line as usize).checked_sub(1).and_then(|line| text.lines().nth(line));
+                        line.unwrap_or_default().trim().to_owned()
+                    };
+                    let lines = decision.verdicts.iter().map(|verdict| line(&verdict.rule)).collect();
+                    let source = refusing_rule(&decision).map(line).unwrap_or_default();
+                    Ok(ShownDecision { decision, source, lines, nearest: Vec::new(), limits: None })
                 })
                 .collect::<Result<Vec<_>>>()
         })
@@ -134,9 +157,10 @@ impl Service {
     ///
     /// # Errors
     /// AccessDenied; PolicyFailure with the first problem when the files are broken (the last good set stays in force).
-    pub async fn reload_policies(&self, caller: &Caller) -> Result<u64> {
+    /// `accept`: also files that the replay would block.
+    pub async fn reload_policies(&self, caller: &Caller, accept: bool) -> Result<u64> {
         self.gate_site(caller, Verb::PolicyManage, "policies").await?;
-        crate::reload::reload_now(&self.policies, &self.core, &self.store).await?;
+        self.gate.reload(Asking { cause: "reload", actor: caller.user.clone(), forced: true, accept }).await?;
         let status = self.policies.status();
         match status.problems.first() {
             None => Ok(status.generation),
@@ -357,8 +381,13 @@ impl Service {
 
     /// The gate without a record.
     pub(super) async fn judge_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
-        let asked =
-            Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None, fresh: None };
+        let asked = Asked {
+            request: admit::request_named(verb, name, Vec::new()),
+            caller: caller.clone(),
+            workspace: None,
+            fresh: None,
+            neighbours: None,
+        };
         let policies = Arc::clone(&self.policies);
         let judged = self
             .core
@@ -368,11 +397,32 @@ impl Service {
     }
 
     pub(super) async fn gate_site(&self, caller: &Caller, verb: Verb, name: &str) -> Result<()> {
-        let asked =
-            Asked { request: admit::request_named(verb, name, Vec::new()), caller: caller.clone(), workspace: None, fresh: None };
+        let asked = Asked {
+            request: admit::request_named(verb, name, Vec::new()),
+            caller: caller.clone(),
+            workspace: None,
+            fresh: None,
+            neighbours: None,
+        };
         let policies = Arc::clone(&self.policies);
         self.core.transact(move |tx| admit::gate(tx, &policies, asked).map(drop)).await
     }
+}
+
+/// A request as it would be judged, and what would pass if it does not.
+fn considered(policies: &Policies, site: &Site, now: Timestamp, asked: Asked) -> (Judged, Vec<String>) {
+    let judged = policies.decide(|judge| admit::judge(judge, site, now, asked.clone(), true));
+    if judged.refusal.is_none() {
+        return (judged, Vec::new());
+    }
+    let mut ways = policies.decide(|judge| nearest::nearest(&asked, |asked| admit::judge(judge, site, now, asked, false)));
+    if judged.verdicts.last().is_some_and(|verdict| verdict.policy == "placement" && verdict.kind == VerdictKind::Deny) {
+        ways.extend(nearest::frees_up(site, &judged.request, |id| {
+            let workspace = site.workspace(id).filter(|workspace| policies.may_view(&asked.caller, workspace))?;
+            Some(workspace.spec.name.clone())
+        }));
+    }
+    (judged, ways)
 }
 
 /// Whether every address that is held is that of a NIC, every NIC's address is held for it, and no MAC is there twice.
