@@ -76,6 +76,7 @@ fn value(method: &Method, argument: &str, signature: &str) -> Variant<'static> {
         ("s", "Act", "verb") => Variant::from("pause"),
         ("s", ..) => Variant::from("a-name"),
         ("t", ..) => Variant::from(60_u64),
+        ("a{ss}", ..) => Variant::from(std::collections::BTreeMap::<String, String>::new()),
         ("a{sv}", name, argument) => {
             let mut keys = none();
             match (name, argument) {
@@ -249,4 +250,122 @@ fn every_method_that_changes_something_passes_the_gate() {
     ];
     assert_eq!(blind, BTreeSet::from(expected));
     assert_eq!(everything(&site)[..4].to_vec(), before);
+}
+
+/// The shipped access.lua with its permissions turned into refusals of a code of their own: who would pass is seen, and nothing is done.
+fn telling_who_would_pass() -> String {
+    let shipped = std::fs::read_to_string(vws_tests::root().join("policies/access.lua")).unwrap();
+    let end = "return { decide = decide }";
+    assert!(shipped.contains(end), "access.lua ends otherwise now");
+    let begin = "local real, verb = permit, \"\"\nlocal permit = function(...) if verb == \"view\" then return real(...) end \
+                 return deny(\"would-pass\", \"permitted\") end\n";
+    let told = "return { decide = function(input) verb = input.request.verb return decide(input) end }";
+    format!("{begin}{}", shipped.replace(end, told))
+}
+
+/// What a role is answered: `yes`, `no`, or `-` for an object that it does not find.
+async fn answered(client: &Client, path: &str, method: &Method) -> &'static str {
+    let mut arguments = zbus::wire::StructureBuilder::new();
+    for (name, signature) in &method.arguments {
+        arguments.push_value(value(method, name, signature));
+    }
+    let interface = Some(method.interface.as_str());
+    let called = match method.arguments.len() {
+        0 => client.connection().call_method(Some(names::BUS), path, interface, method.name.as_str(), &()).await,
+        _ => {
+            client
+                .connection()
+                .call_method(Some(names::BUS), path, interface, method.name.as_str(), &arguments.build().unwrap())
+                .await
+        }
+    };
+    match called {
+        Ok(_) => "yes",
+        Err(error) => {
+            let failure = vws_bus::failure::Failure::from(error);
+            match failure.name.rsplit('.').next().unwrap_or_default() {
+                "AccessDenied" if failure.code == "would-pass" => "yes",
+                "AccessDenied" => "no",
+                "UnknownObject" => "-",
+                // Past the gate, and not possible for another reason.
+                _ => "yes",
+            }
+        }
+    }
+}
+
+/// User and what the workspace's access list says of him. As the test becomes a user, its group is that of the same number.
+const ROLES: [(&str, u32); 8] =
+    [("owner", 1), ("view", 5), ("use", 6), ("manage", 7), ("group-use", 8), ("other", BOB), ("admin", 3), ("root", 0)];
+
+#[test]
+fn each_role_may_what_the_table_says_and_nothing_else() {
+    if !may_become_others() {
+        return;
+    }
+    let config = "admin-group = \"sys\"\n".to_owned();
+    let mut rows: std::collections::BTreeMap<String, Vec<&str>> = std::collections::BTreeMap::new();
+    // An administrator's native way does what it is asked: each of them gets a site of his own.
+    for roles in [&ROLES[..7], &ROLES[7..]] {
+        let site = Site::start(&Plan { config: config.clone(), ..Plan::default() });
+        site.import("tiny");
+        site.run(&["network", "add", "lab", "--kind", "user"]);
+        site.as_user(1, |client| async move {
+            let manager = client.manager().await.unwrap();
+            let mut spec = none();
+            spec.insert("image", Variant::from("tiny"));
+            spec.insert("memory-mib", Variant::from(64_u64));
+            spec.insert("target", Variant::from("stopped"));
+            manager.create_workspace("hers", &spec, &none()).await.unwrap();
+        });
+        site.until_state("hers", "stopped");
+        let grants = ["user:games=view", "user:man=use", "user:lp=manage", "group:mail=use"];
+        let mut change = vec!["change", "hers"];
+        grants.iter().for_each(|grant| change.extend(["--grant", grant]));
+        site.run(&change);
+        std::fs::create_dir_all(site.dir().join("policies/lib")).unwrap();
+        in_force(&site, &telling_who_would_pass(), 2);
+        // The owner's objects where she has some, so that her job is the one of her workspace.
+        let mut found: std::collections::BTreeMap<Method, String> = std::collections::BTreeMap::new();
+        for uid in [1, 0] {
+            for (path, xml) in site.as_user(uid, |client| async move { tree(&client).await }) {
+                for method in changing(&xml).into_iter().filter(|method| method.name != "Act") {
+                    found.entry(method).or_insert_with(|| path.clone());
+                }
+            }
+        }
+        let last = |method: &Method| matches!(method.name.as_str(), "Destroy" | "Remove" | "Drain" | "Stop");
+        let mut order: Vec<(Method, String)> = found.into_iter().collect();
+        order.sort_by_key(|(method, _)| (last(method), method.interface != names::WORKSPACE));
+        for (_, uid) in roles {
+            let calls = order.clone();
+            let answers = site.as_user(*uid, |client| async move {
+                let mut answers = Vec::new();
+                for (method, path) in calls {
+                    let answer = answered(&client, &path, &method).await;
+                    answers.push((
+                        format!("{}.{}", method.interface.trim_start_matches("org.virtualworkspaces1."), method.name),
+                        answer,
+                    ));
+                }
+                answers
+            });
+            for (method, answer) in answers {
+                rows.entry(method).or_default().push(answer);
+            }
+        }
+    }
+    let line = |name: &str, cells: &[&str]| {
+        let cells: String = cells.iter().map(|cell| format!(" {cell:>9}")).collect();
+        format!("{name:<28}{cells}\n")
+    };
+    let mut table = line("", &ROLES.map(|(role, _)| role));
+    rows.iter().for_each(|(method, cells)| table.push_str(&line(method, cells)));
+    let golden = vws_tests::root().join("tests/golden/roles.txt");
+    if std::env::var_os("VWS_BLESS").is_some() {
+        std::fs::write(&golden, table).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(table, expected, "VWS_BLESS=1 takes what is the case; read the difference before you commit it\n{table}");
 }
