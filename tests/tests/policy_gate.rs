@@ -215,3 +215,23 @@ fn a_shadow_judges_beside_and_an_audit_what_is_there() {
     assert!(names.contains(&"before") && names.contains(&"big"), "{then:#}");
     assert_eq!(then["refused"][0]["source"], "return deny(\"too-big\", \"96 MiB at most\")", "{then:#}");
 }
+
+#[test]
+fn a_set_whose_own_tests_fail_is_blocked() {
+    let site = Site::start(&Plan::default());
+    let test = "return { { name = \"launches are let through\", input = { request = { memory_mib = 64 } }, expect = { verdict = \"permit\" } } }\n";
+    std::fs::write(site.policy("quota_test.lua"), test).unwrap();
+    let refusing = "return { decide = function(input)\n  return deny(\"closed\", \"not today\")\nend }\n";
+    std::fs::write(site.policy("quota.lua"), refusing).unwrap();
+    until_generation(&site, "stale", 1);
+    let told = status(&site);
+    assert_eq!(
+        (&told["errors"][0]["code"], &told["errors"][0]["file"]),
+        (&"test-failed".into(), &"quota_test.lua".into()),
+        "{told:#}"
+    );
+    assert_eq!(told["last_reload"]["tests"], "1 of 1 tests failed", "{told:#}");
+    std::fs::write(site.policy("quota.lua"), SMALL).unwrap();
+    until_generation(&site, "good", 2);
+    assert_eq!(status(&site)["last_reload"]["tests"], "1 tests passed");
+}

@@ -80,6 +80,8 @@ pub struct PolicyFile {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GateFile {
+    /// What it leads to when a test of the folder (`*_test.lua`) fails: `block`, `warn` or `off`. Default `block`.
+    pub tests: Option<String>,
     /// What it leads to when new policies would decide recorded requests otherwise: `block`, `warn` or `off`. Default `warn`.
     pub replay: Option<String>,
     /// Newest decisions that are replayed. Default 2000.

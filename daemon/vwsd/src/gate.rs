@@ -1,4 +1,4 @@
-//! How a policy set comes into force: compile and check -> replay of recorded decisions -> stored -> swapped between two decisions -> watched.
+//! How a policy set comes into force: compile and check -> the set's own tests -> replay of recorded decisions -> stored -> swapped between two decisions -> watched.
 //! And how an older one comes back: by an administrator, or because the new one's first decisions failed.
 //!
 //! Owns: the order of that, what blocks, the history, the events. All of it happens off the core's thread: decisions go on meanwhile under
@@ -27,6 +27,8 @@ pub enum Rigour {
 /// The gate's configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct GateRules {
+    /// What failures of the set's own tests lead to.
+    pub tests: Rigour,
     /// What changes in replayed decisions lead to.
     pub replay: Rigour,
     /// Newest decisions that are replayed.
@@ -40,6 +42,7 @@ pub struct GateRules {
 impl Default for GateRules {
     fn default() -> Self {
         Self {
+            tests: Rigour::Block,
             replay: Rigour::Warn,
             replay_decisions: 2_000,
             replay_changes: 0,
@@ -60,7 +63,7 @@ pub struct Asking {
     pub actor: String,
     /// Look also at files that were refused, or that an older set was put back over.
     pub forced: bool,
-    /// Take them whatever the replay says.
+    /// Take them whatever tests and replay say.
     pub accept: bool,
 }
 
@@ -282,6 +285,12 @@ impl Gate {
     }
 }
 
+/// What the gate found, in one line.
+fn sentences(gated: &Gated) -> String {
+    let found = [gated.tests.as_str(), gated.replay.as_str()].into_iter().filter(|text| !text.is_empty());
+    found.collect::<Vec<_>>().join("; ")
+}
+
 fn pinned_outcome(cause: &str) -> &'static str {
     if cause == "put-back" { "put-back" } else { "rolled-back" }
 }
@@ -298,6 +307,16 @@ fn pass(policies: &Policies, store: &Store, rules: GateRules, asking: &Asking) -
     };
     let status = policies.status();
     let mut gated = Gated { at: policies.now(), hash: set.hash().0.clone(), outcome: "in-force".to_owned(), ..Gated::default() };
+    if rules.tests != Rigour::Off {
+        let (sentence, failures) = own_tests(policies, &set);
+        gated.tests = sentence;
+        if !failures.is_empty() && rules.tests == Rigour::Block && !asking.accept {
+            "blocked".clone_into(&mut gated.outcome);
+            let rejected = policies.reject(set.hash().clone(), failures);
+            policies.report(gated);
+            return Ok(rejected);
+        }
+    }
     if rules.replay != Rigour::Off {
         let replayed = replay_newest(store, &set, rules.replay_decisions)?;
         gated.replay = replayed.sentence();
@@ -311,18 +330,40 @@ fn pass(policies: &Policies, store: &Store, rules: GateRules, asking: &Asking) -
         at: gated.at,
         cause: asking.cause.to_owned(),
         actor: asking.actor.clone(),
-        report: gated.replay.clone(),
+        report: sentences(&gated),
         pinned_over: String::new(),
     };
     // First on disk: a decision must never name a set that nobody can read any more.
     store.put_policy_generation(entry.clone(), &set.sources().files)?;
-    let report = gated.replay.clone();
+    let report = sentences(&gated);
     // Where nothing was in force before, there is nothing to put back.
     let watch = (!status.hash.is_empty()).then_some(rules.watch);
     match policies.put_in_force(&set, entry.generation, watch, |status| status.gated = gated) {
         Ok(()) => Ok(Reloaded::Loaded(entry.generation, report)),
         Err(problems) => Ok(policies.reject(set.hash().clone(), problems)),
     }
+}
+
+/// Runs the folder's `*_test.lua` against the set: a sentence (empty: there are none), and what failed.
+fn own_tests(policies: &Policies, set: &Arc<PolicySet>) -> (String, Vec<Problem>) {
+    let tests = match Sources::read_tests(policies.directory()) {
+        Ok(tests) if tests.files.is_empty() => return (String::new(), Vec::new()),
+        Ok(tests) => tests,
+        Err(problems) => return ("the tests cannot be read".to_owned(), problems),
+    };
+    let report = vws_policy::run_tests(set, &tests, None);
+    let (all, failed) = (report.results.len(), report.failed());
+    let mut problems = report.problems;
+    problems.extend(report.results.iter().filter(|result| !result.passed()).map(|result| Problem {
+        file: result.file.clone(),
+        line: result.line,
+        code: "test-failed".to_owned(),
+        text: format!("test `{}`: {}", vws_domain::shown(&result.name), result.failures.join("; ")),
+        source: String::new(),
+        help: "mend the policy or the test; `vws policy reload --accept` takes the files all the same".to_owned(),
+    }));
+    let sentence = if problems.is_empty() { format!("{all} tests passed") } else { format!("{failed} of {all} tests failed") };
+    (sentence, problems)
 }
 
 fn replay_newest(store: &Store, set: &Arc<PolicySet>, most: u64) -> Result<Replayed> {

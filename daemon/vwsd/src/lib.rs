@@ -226,22 +226,23 @@ fn at_least_one(key: &str, number: u64) -> Result<u64> {
     if number > 0 { Ok(number) } else { Err(Error::invalid(key, "is 0, must be 1 or more", "`vws why` reads them: keep some")) }
 }
 
+fn rigour(key: &str, word: Option<&str>, default: Rigour) -> Result<Rigour> {
+    match word {
+        None => Ok(default),
+        Some("block") => Ok(Rigour::Block),
+        Some("warn") => Ok(Rigour::Warn),
+        Some("off") => Ok(Rigour::Off),
+        Some(other) => {
+            let fact = format!("is `{}`, must be block, warn or off", vws_domain::shown(other));
+            Err(Error::invalid(key, fact, "choose one of them"))
+        }
+    }
+}
+
 fn gate_rules(file: &File) -> Result<GateRules> {
     let (named, mut rules) = (&file.policy.gate, GateRules::default());
-    if let Some(word) = &named.replay {
-        rules.replay = match word.as_str() {
-            "block" => Rigour::Block,
-            "warn" => Rigour::Warn,
-            "off" => Rigour::Off,
-            other => {
-                return Err(Error::invalid(
-                    "policy.gate.replay",
-                    format!("is `{}`, must be block, warn or off", vws_domain::shown(other)),
-                    "choose one of them",
-                ));
-            }
-        };
-    }
+    rules.tests = rigour("policy.gate.tests", named.tests.as_deref(), rules.tests)?;
+    rules.replay = rigour("policy.gate.replay", named.replay.as_deref(), rules.replay)?;
     rules.replay_decisions = named.replay_decisions.unwrap_or(rules.replay_decisions);
     rules.replay_changes = named.replay_changes.unwrap_or(rules.replay_changes);
     rules.watch.decisions = named.watch_decisions.unwrap_or(rules.watch.decisions);

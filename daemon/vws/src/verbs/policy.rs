@@ -9,7 +9,6 @@ use crate::verbs::policy_offline::{self, Offline, problems};
 use crate::{Result, screen};
 use serde_json::json;
 use vws_bus::client::Args;
-use vws_bus::failure::Failure;
 use vws_bus::{keys, names};
 use zbus::Variant;
 
