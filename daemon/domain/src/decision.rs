@@ -420,6 +420,8 @@ pub struct Before {
     pub nics: Option<Vec<Nic>>,
     /// Host that the caller insisted on.
     pub host: Option<HostName>,
+    /// Whether it was pre-emptible.
+    pub preemptible: bool,
 }
 
 /// A workspace as policies see it. What they do not see is not recorded with a decision.
@@ -447,6 +449,8 @@ pub struct Seen {
     pub access: Vec<Grant>,
     /// What the guest is.
     pub operating_system: String,
+    /// Whether it may be displaced.
+    pub preemptible: bool,
     /// Its image, a URL without what may be secret in it.
     pub image: ImageRef,
     /// What it took.
@@ -478,6 +482,7 @@ impl Seen {
             labels: spec.labels.clone(),
             access: spec.access.clone(),
             operating_system: spec.operating_system.clone(),
+            preemptible: spec.preemptible,
             image: spec.image.open(),
             resources: workspace.resources,
             lease_from: workspace.lease.from,
@@ -494,6 +499,7 @@ impl Seen {
         spec.labels.clone_from(&self.labels);
         spec.access.clone_from(&self.access);
         spec.operating_system.clone_from(&self.operating_system);
+        spec.preemptible = self.preemptible;
         Workspace {
             id: self.id,
             owner: self.owner,
@@ -521,6 +527,7 @@ impl Seen {
             plugin_state: String::new(),
             deployments: 0,
             version: 0,
+            cpu: String::new(),
             created_at: self.created_at,
             changed_at: self.created_at,
         }

@@ -263,10 +263,10 @@ records! {
         membership: Option<Membership>, needs: Vec<String>, access: Vec<Grant>, networks: Vec<Box<Network>>, addresses: u64,
         leaves: Option<String>, preemptible: bool,
     }
-    Before { resources: Resources, duration_seconds: u64, nics: Option<Vec<Nic>>, host: Option<String> }
+    Before { resources: Resources, duration_seconds: u64, nics: Option<Vec<Nic>>, host: Option<String>, preemptible: bool }
     Seen {
         id: String, name: String, owner: u32, owner_name: String, group: String, state: String, target: String,
-        host: Option<String>, labels: BTreeMap<String, String>, access: Vec<Grant>, operating_system: String, image: ImageRef,
+        host: Option<String>, labels: BTreeMap<String, String>, access: Vec<Grant>, operating_system: String, preemptible: bool, image: ImageRef,
         resources: Resources, lease_from: u64, lease_until: Option<u64>, end_action: String, created_at: u64,
     }
     Rule { file: String, line: u32 }

@@ -9,10 +9,10 @@ use crate::policies::{Judge, Policies};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use vws_domain::{
-    AccessInput, Address, Allotment, Asker, Before, Boot, Caller, Change, Decision, DecisionId, DiskSource, Error, ErrorKind, Firmware,
-    HostJudgement, HostName, Image, Network, NetworkKind, Nic, NicNetwork, Offer, PlacementInput, PolicyHash, QuotaInput,
-    Request, Restriction, Rule, Seen, Site, Spec, Timestamp, UsageSet, Verb, Verdict, VerdictKind, Workspace, WorkspaceId,
-    capacity_filter,
+    AccessInput, Address, Allotment, Asker, Before, Boot, Caller, Change, Decision, DecisionId, DiskSource, Error, ErrorKind,
+    Firmware, HostJudgement, HostName, Image, Network, NetworkKind, Nic, NicNetwork, Offer, PlacementInput, PolicyHash,
+    QuotaInput, Request, Restriction, Rule, Seen, Site, Spec, Timestamp, UsageSet, Verb, Verdict, VerdictKind, Workspace,
+    WorkspaceId, capacity_filter,
 };
 
 /// Judged hosts that a record keeps; an explanation shows them all.
@@ -78,6 +78,7 @@ pub fn judge(judge: &mut Judge<'_>, site: &Site, now: Timestamp, asked: Asked, e
         duration_seconds: request.duration_seconds,
         nics: None,
         host: request.host.clone(),
+        preemptible: request.preemptible,
     };
     let mut judged = Judged {
         before,

@@ -228,10 +228,12 @@ impl Judge<'_> {
     /// Which host placement.lua chooses of those that would have room without some pre-emptible workspaces; `first` is what it said of
     /// the hosts as they are.
     pub fn displacement(&mut self, input: &PlacementInput, offers: Vec<Offer>, first: Verdict, explain: bool) -> Placement {
-        match &mut self.seat {
-            Some(seat) => seat.evaluator.displacement(input, offers, first, explain),
+        let placement = match &mut self.evaluator {
+            Some(evaluator) => evaluator.displacement(input, offers, first, explain),
             None => Placement { verdict: first, host: None, hosts: Vec::new(), preempts: false },
-        }
+        };
+        self.failed |= placement.verdict.kind == VerdictKind::Error;
+        placement
     }
 }
 

@@ -4,7 +4,8 @@
 //! Must not know: where the other set came from, what is done with the differences, D-Bus.
 //!
 //! What cannot be rebuilt is left out and counted: decisions older than the ledger reaches, those made while no policies were in force, and
-//! the refused member of a cluster (the members before it, which it saw as placed, were never written).
+//! the refused member of a cluster (the members before it, which it saw as placed, were never written), and those for which it matters who
+//! could have been displaced: that depends on jobs and states, which the ledger does not keep.
 
 use crate::admit::{self, Asked, Judged};
 use crate::policies::Judge;
@@ -12,7 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vws_domain::{
-    Change, Decision, DecisionId, ErrorKind, HostName, Result, Site, Timestamp, Verb, Verdict, VerdictKind, WorkspaceId,
+    Change, Decision, DecisionId, ErrorKind, HostName, HostOutcome, PREEMPTER, Result, Site, Timestamp, Verb, Verdict,
+    VerdictKind, WorkspaceId,
 };
 use vws_policy::Evaluator;
 use vws_store::{DecisionFilter, Reader, Recorded, Step};
@@ -179,7 +181,10 @@ impl Walk {
 /// Whether everything that the decision saw can be had again.
 fn can_be_rebuilt(decision: &Decision) -> bool {
     let refused_member = decision.request.membership.is_some() && !decision.permitted && decision.request.verb.takes_host();
-    !decision.policy.0.is_empty() && !refused_member
+    let displaces = decision.hosts.iter().any(|one| matches!(one.outcome, HostOutcome::Displaces { .. }));
+    // Whom a placement displaces is part of that one's decision, and was not judged again by itself.
+    let displaced = decision.caller.system && decision.caller.user == PREEMPTER;
+    !decision.policy.0.is_empty() && !refused_member && !displaces && !displaced
 }
 
 /// The request as it was before it was judged.
@@ -190,6 +195,7 @@ fn asked(decision: &Decision) -> Asked {
     let avoid = std::mem::take(&mut request.avoid);
     request.resources = before.resources;
     request.duration_seconds = before.duration_seconds;
+    request.preemptible = before.preemptible;
     request.host.clone_from(&before.host);
     if let Some(nics) = &before.nics {
         request.nics.clone_from(nics);
@@ -262,7 +268,13 @@ fn again(walk: &mut Walk, evaluator: &mut Evaluator, found: &mut Replayed, decis
         None => found.left_out += 1,
         Some(site) => {
             let judged = admit::judge(&mut Judge::by(evaluator), site, decision.at, asked(decision), false);
-            found.count(difference(decision, &judged), keep_newest);
+            let difference = difference(decision, &judged);
+            let no_room = judged.host.is_none() && judged.verdicts.last().is_some_and(|last| last.policy == "placement");
+            if difference.is_some() && no_room && !judged.request.preemptible && site.preemptible().next().is_some() {
+                found.left_out += 1;
+            } else {
+                found.count(difference, keep_newest);
+            }
         }
     }
     Ok(())

@@ -533,6 +533,7 @@ pub fn decision() -> impl Strategy<Value = Decision> {
                         duration_seconds: generation,
                         nics: permitted.then(|| request.nics.clone()),
                         host: host.clone(),
+                        preemptible: permitted,
                     },
                     seen: native.then(|| Seen::of(&plain_workspace(7, "seen"))),
                     request,

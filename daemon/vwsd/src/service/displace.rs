@@ -8,7 +8,8 @@ use crate::operate::args::RoomArgs;
 use crate::operate::{NewJob, begin, serialize_job};
 use std::sync::Arc;
 use vws_domain::{
-    Caller, Cause, Change, Decision, DecisionId, Exit, JobKind, Restriction, Result, Rule, Verb, Verdict, VerdictKind, Victim,
+    Before, Caller, Cause, Change, Decision, DecisionId, Exit, JobKind, Restriction, Result, Rule, Seen, Verb, Verdict,
+    VerdictKind, Victim,
 };
 
 /// Begins what makes the room that a judged request needs; answers for whom its job has to wait.
@@ -72,6 +73,8 @@ fn record(tx: &mut Tx<'_>, judged: &Judged, victim: &Victim, actor: &Caller, tex
         at: judged.at,
         ledger: judged.ledger,
         request: admit::request_about(verb, &victim.workspace, Vec::new()),
+        before: Before::default(),
+        seen: Some(Seen::of(&victim.workspace)),
         caller: actor.clone(),
         workspace: Some(victim.workspace.id),
         policy: judged.policy.clone(),
